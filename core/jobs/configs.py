@@ -1,0 +1,163 @@
+"""The config of every job kind: one pydantic model each, every field with default, limits and help in both languages.
+
+The Jobs page's forms, `./run.sh train KIND --help` and the config.json of a run are all drawn from these. Names of model
+versions, datasets and indexes are resolved when the job runs, so a chain can be queued before its parts exist.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def option(default: Any, en: str, zh: str, *, advanced: bool = False, **limits: Any) -> Any:
+    """A config field; `advanced` ones are folded away in forms. Use `...` as default for a required field."""
+    return Field(default, description=en, json_schema_extra={"zh": zh, "advanced": advanced}, **limits)
+
+
+class JobConfig(BaseModel):
+    """Base of all configs: unknown keys are refused so that a typing error cannot pass silently."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class DemoBaseConfig(JobConfig):
+    """Train the toy base model and its tokenizer from scratch on the demo world, and load the demo prompts."""
+
+    name: str = option("demo-base", "Name of the model version to make.", "生成的模型版本名称。")
+    dataset: str = option("demo", "Name of the demo dataset to load.", "演示数据集名称。")
+    seed: int = option(0, "Seed of weights, data order and sampling.", "随机种子。", ge=0)
+    hidden_size: int = option(128, "Width of the model.", "模型宽度。", advanced=True, ge=16)
+    num_layers: int = option(4, "Number of layers.", "层数。", advanced=True, ge=1)
+    vocab_size: int = option(2048, "Size of the tokenizer's vocabulary.", "词表大小。", advanced=True, ge=300)
+    num_documents: int = option(8000, "Texts to pretrain on.", "预训练文本数量。", advanced=True, ge=16)
+    learning_rate: float = option(3e-3, "Peak learning rate.", "最大学习率。", advanced=True, gt=0)
+    tokens_per_batch: int = option(512, "Tokens per update.", "每次更新的词元数。", advanced=True, ge=32)
+
+
+class SFTConfig(JobConfig):
+    """Supervised fine-tuning of a LoRA adapter on prompts with reference answers."""
+
+    name: str = option(..., "Name of the model version to make.", "生成的模型版本名称。", min_length=1)
+    base_model: str = option(
+        "demo-base", "Model version, local folder or hub name to start from.", "起始模型：版本名、本地目录或 Hub 名称。"
+    )
+    dataset: str = option("demo", "Dataset with reference answers (train split).", "带参考答案的数据集（训练集）。")
+    num_epochs: float = option(1.0, "Passes over the data.", "训练轮数。", gt=0)
+    learning_rate: float = option(2e-3, "Peak learning rate.", "最大学习率。", gt=0)
+    batch_size: int = option(16, "Samples per update.", "每次更新的样本数。", ge=1)
+    lora_r: int = option(16, "LoRA rank.", "LoRA 秩。", ge=1)
+    lora_alpha: int = option(32, "LoRA scale.", "LoRA 缩放。", advanced=True, ge=1)
+    max_length: int = option(512, "Longest sample in tokens.", "样本最大词元数。", advanced=True, ge=16)
+    max_samples: int = option(0, "Use at most this many samples; 0 means all.", "最多使用的样本数；0 表示全部。", advanced=True, ge=0)
+    save_steps: int = option(50, "Write a checkpoint every N updates.", "每 N 步保存检查点。", advanced=True, ge=1)
+    seed: int = option(0, "Seed of weights, data order and dropout.", "随机种子。", ge=0)
+
+
+class SampleConfig(JobConfig):
+    """Let a model version answer the prompts of a dataset."""
+
+    model: str = option(..., "Model version that answers.", "回答问题的模型版本。", min_length=1)
+    dataset: str = option("demo", "Dataset whose prompts are answered.", "使用的数据集。")
+    split: Literal["train", "dev", "test", "gold", "red_team"] = option("dev", "Split whose prompts are answered.", "使用的数据划分。")
+    num_samples: int = option(96, "At most this many prompts; 0 means all.", "最多回答多少条；0 表示全部。", ge=0)
+    temperature: float = option(1.0, "Sampling temperature; 0 is greedy.", "采样温度；0 为贪心。", ge=0, le=2)
+    max_new_tokens: int = option(160, "Longest completion in tokens.", "回答最大词元数。", ge=1)
+    batch_size: int = option(32, "Prompts answered at once.", "批大小。", advanced=True, ge=1)
+    seed: int = option(0, "Seed of sampling and of the choice of prompts.", "随机种子。", ge=0)
+
+
+class ScoreConfig(JobConfig):
+    """Score completions by rules and by the teacher."""
+
+    dataset: str = option("demo", "Dataset whose completions are scored.", "使用的数据集。")
+    model: str = option("", "Only completions of this model version; empty means all.", "只评分该版本的回答；留空表示全部。")
+    with_teacher: bool = option(True, "Ask the teacher too.", "同时请教师模型评分。")
+    rescore: bool = option(False, "Score again what has a score of this lexicon and rubric version.", "对已评分的回答重新评分。")
+
+
+class ConflictsConfig(JobConfig):
+    """Find completions on which the teacher and the rules disagree and put them on the desk."""
+
+    dataset: str = option("demo", "Dataset whose completions are examined.", "使用的数据集。")
+    threshold: float | None = option(
+        None, "Gap that makes a conflict; empty means the reward config's.", "判定冲突的差距；留空使用奖励配置。", ge=0, le=1
+    )
+    num_controls: int = option(8, "Random cases without a conflict to add as controls.", "加入的随机对照病例数。", ge=0)
+    seed: int = option(0, "Seed of the choice of controls.", "随机种子。", ge=0)
+
+
+class PPOConfig(JobConfig):
+    """RLAIF-PPO from an SFT adapter: reward by rules, teacher and the clinicians' reward config; KL to the frozen SFT."""
+
+    name: str = option(..., "Name of the model version to make.", "生成的模型版本名称。", min_length=1)
+    sft_model: str = option("demo-sft", "SFT version: start and frozen reference.", "SFT 版本：起点与冻结参考。")
+    dataset: str = option("demo", "Dataset whose train prompts are used.", "使用的数据集（训练集提示）。")
+    num_rollouts: int = option(16, "Rollout and update rounds.", "采样与更新的轮数。", ge=1)
+    rollout_batch_size: int = option(64, "Completions per rollout.", "每轮采样的回答数。", ge=1)
+    num_ppo_epochs: int = option(2, "Passes over each rollout.", "每轮数据的训练遍数。", ge=1)
+    mini_batch_size: int = option(16, "Samples per update.", "每次更新的样本数。", ge=1)
+    learning_rate: float = option(2e-3, "Learning rate of adapter and value head.", "学习率。", gt=0)
+    kl_coef: float = option(0.03, "Start of the adaptive KL coefficient.", "KL 系数初值。", ge=0)
+    target_kl: float = option(6.0, "KL to the reference aimed at, in nats per sequence.", "目标 KL（每序列 nats）。", gt=0)
+    max_new_tokens: int = option(160, "Longest completion in tokens.", "回答最大词元数。", ge=1)
+    temperature: float = option(1.0, "Sampling temperature during rollouts.", "采样温度。", advanced=True, gt=0)
+    gamma: float = option(1.0, "Discount.", "折扣因子。", advanced=True, gt=0, le=1)
+    lam: float = option(0.95, "GAE lambda.", "GAE λ。", advanced=True, ge=0, le=1)
+    cliprange: float = option(0.2, "Policy clip range.", "策略裁剪范围。", advanced=True, gt=0)
+    cliprange_value: float = option(0.2, "Value clip range.", "价值裁剪范围。", advanced=True, gt=0)
+    vf_coef: float = option(0.1, "Weight of the value loss.", "价值损失权重。", advanced=True, ge=0)
+    save_steps: int = option(4, "Write a checkpoint every N rollouts.", "每 N 轮保存检查点。", advanced=True, ge=1)
+    seed: int = option(0, "Seed of sampling, data order and value head.", "随机种子。", ge=0)
+
+
+class EvaluateConfig(JobConfig):
+    """Compare model versions on held-out prompts with the very reward that PPO uses."""
+
+    name: str = option("sft-vs-rl", "Name of the report.", "报告名称。", min_length=1)
+    models: list[str] = option(
+        ..., "Model versions to compare, first one is the baseline.", "要比较的模型版本，第一个为基线。", min_length=1
+    )
+    dataset: str = option("demo", "Dataset whose prompts are answered.", "使用的数据集。")
+    split: Literal["dev", "test", "gold", "red_team"] = option("test", "Held-out split.", "评测集。")
+    num_samples: int = option(0, "At most this many prompts; 0 means all.", "最多使用多少条；0 表示全部。", ge=0)
+    temperature: float = option(1.0, "Sampling temperature; 0 is greedy.", "采样温度；0 为贪心。", ge=0, le=2)
+    max_new_tokens: int = option(160, "Longest completion in tokens.", "回答最大词元数。", ge=1)
+    seed: int = option(0, "Seed of sampling.", "随机种子。", ge=0)
+
+
+class IndexConfig(JobConfig):
+    """Build a search index from a folder of guideline documents."""
+
+    name: str = option(
+        "guidelines",
+        "Name of the index; a new version of it becomes active when the job succeeds.",
+        "索引名称；成功后启用新版本。",
+        min_length=1,
+    )
+    folder: str = option("", "Folder with txt, md and pdf files; empty means the demo guidelines.", "文档目录；留空使用演示指南。")
+    chunk_tokens: int = option(256, "Longest chunk in tokens.", "分块最大词元数。", advanced=True, ge=32)
+    chunk_overlap: int = option(64, "Tokens that neighbouring chunks share.", "相邻分块重叠词元数。", advanced=True, ge=0)
+
+
+class ImportConfig(JobConfig):
+    """Import an uploaded file as a dataset."""
+
+    path: str = option(..., "File to import (in the uploads folder or given on the command line).", "要导入的文件。", min_length=1)
+    dataset: str = option(..., "Name of the dataset to make.", "数据集名称。", min_length=1)
+    mapping: dict[str, str] = option(
+        {}, "Our field -> column of the file; empty means recognised by name.", "字段到列名的映射；留空自动识别。"
+    )
+    kind: str = option(
+        "",
+        "prompts, completions, messages, preferences, gold, red_team, judgements, conflicts; empty means recognised.",
+        "数据类型；留空自动识别。",
+    )
+    encoding: str = option("", "Text encoding; empty means recognised.", "文本编码；留空自动识别。")
+    source: str = option("", "Where the data come from.", "数据来源。")
+    licence: str = option("", "Licence of the data.", "数据许可证。")
+    split: str = option(
+        "", "Put all rows in this split; empty means a deterministic stratified split.", "全部放入该划分；留空自动分层划分。"
+    )
+    seed: int = option(0, "Seed of the split.", "划分随机种子。", ge=0)

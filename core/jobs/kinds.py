@@ -1,0 +1,47 @@
+"""What can be run: kind -> config model, module that trains, queue, title. Training code is spawned by name, never imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.errors import NotFound
+from core.jobs import configs as c
+
+
+@dataclass(frozen=True, slots=True)
+class JobKind:
+    """`module` is run as `python -m module --run-dir DIR`; `queue` is gpu (one at a time) or cpu."""
+
+    name: str
+    config: type[c.JobConfig]
+    module: str
+    queue: str
+    en: str
+    zh: str
+    max_attempts: int = 2
+    #: offered in the Jobs page's "new job" form
+    is_startable: bool = True
+
+
+KINDS: dict[str, JobKind] = {
+    kind.name: kind
+    for kind in (
+        JobKind("demo_base", c.DemoBaseConfig, "training.demo_base", "gpu", "Build the demo base model", "构建演示基础模型"),
+        JobKind("sft", c.SFTConfig, "training.sft", "gpu", "Supervised fine-tuning (SFT)", "监督微调（SFT）"),
+        JobKind("sample", c.SampleConfig, "training.sample", "gpu", "Sample completions", "采样回答"),
+        JobKind("score", c.ScoreConfig, "training.score", "cpu", "Score completions", "为回答评分"),
+        JobKind("conflicts", c.ConflictsConfig, "training.conflicts", "cpu", "Detect conflicts", "检测分歧"),
+        JobKind("ppo", c.PPOConfig, "training.ppo", "gpu", "Reinforcement learning (PPO)", "强化学习（PPO）"),
+        JobKind("evaluate", c.EvaluateConfig, "training.evaluate", "gpu", "Evaluate versions", "评测版本"),
+        JobKind("index", c.IndexConfig, "training.index", "cpu", "Build a search index", "构建检索索引"),
+        JobKind("import", c.ImportConfig, "training.import_data", "cpu", "Import data", "导入数据", max_attempts=1, is_startable=False),
+    )
+}
+
+
+def job_kind(name: str) -> JobKind:
+    """The kind, or NotFound("unknown_job_kind")."""
+    try:
+        return KINDS[name]
+    except KeyError:
+        raise NotFound("unknown_job_kind", kind=name, known=", ".join(KINDS)) from None

@@ -1,0 +1,115 @@
+"""Every setting, once: name, default, help in both languages. Environment beats `consilium.toml` beats default.
+
+The Settings page, `./run.sh settings` and the documentation are drawn from this table; secrets are masked there.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from core.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+PREFIX = "CONSILIUM_"
+
+
+def setting(default: Any, en: str, zh: str, *, secret: bool = False, **limits: Any) -> Any:
+    """A field of `Settings`: its default, what it does in both languages, and whether it must never be shown."""
+    return Field(default=default, description=en, json_schema_extra={"zh": zh, "secret": secret}, **limits)
+
+
+class Settings(BaseModel):
+    """Read-only after loading. Environment variables are CONSILIUM_ plus the upper-case field name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = setting(ROOT / "data", "Folder that holds all state.", "保存全部数据的目录。")
+    database_url: str = setting("", "SQLAlchemy URL; empty means SQLite in the home folder.", "数据库地址；留空表示使用主目录中的 SQLite。")
+    host: str = setting("127.0.0.1", "Address the web server listens on.", "网页服务监听的地址。")
+    port: int = setting(8765, "Port of the web server.", "网页服务端口。", ge=0, le=65535)
+    model_server_port: int = setting(8766, "Loopback port of the local model server.", "本机模型服务端口。", ge=0, le=65535)
+    language: str = setting("zh", "Language before a person has chosen one: zh or en.", "默认界面语言：zh 或 en。", pattern="^(zh|en)$")
+    allowed_hosts: list[str] = setting([], "Extra host names under which the site is reached.", "允许访问本站的其他主机名。")
+    session_idle_minutes: int = setting(480, "A sign-in ends after this long without use.", "登录闲置多久后失效（分钟）。", ge=1)
+    session_days: int = setting(7, "A sign-in ends after this long in any case.", "登录最长有效天数。", ge=1)
+    secure_cookies: bool = setting(False, "Send cookies over TLS only (behind a TLS proxy).", "仅通过 TLS 发送 Cookie。")
+    max_upload_mb: int = setting(200, "Largest file that may be imported, in MB.", "可导入文件的最大体积（MB）。", ge=1)
+    num_cpu_slots: int = setting(1, "CPU jobs that may run at once.", "可同时运行的 CPU 任务数。", ge=1, le=64)
+    num_threads: int = setting(0, "Threads for a training process; 0 means all cores.", "训练进程线程数；0 表示使用全部核心。", ge=0)
+    job_lease_s: float = setting(
+        30.0, "A running job without heartbeat for this long is taken over.", "任务心跳中断多久后被接管（秒）。", gt=0
+    )
+    case_lease_minutes: float = setting(
+        10.0, "A claimed case returns to the queue after this long without heartbeat.", "病例认领租约时长（分钟）。", gt=0
+    )
+    device: str = setting("auto", "Where models run: auto, cpu, cuda, cuda:0 ...", "模型运行设备：auto、cpu、cuda 等。")
+    serve_model: str = setting("", "Model version to answer with when none is serving.", "没有在服务的版本时使用的模型。")
+    teacher_base_url: str = setting(
+        "", "OpenAI-compatible teacher endpoint; empty means the offline teacher.", "教师模型接口地址；留空则使用离线教师。"
+    )
+    teacher_model: str = setting("deepseek-chat", "Model name sent to the teacher endpoint.", "教师模型名称。")
+    teacher_api_key: str = setting("", "Key for the teacher endpoint.", "教师模型接口密钥。", secret=True)
+    teacher_timeout_s: float = setting(60.0, "Longest wait for one judgement, in seconds.", "单条评判的最长等待时间（秒）。", gt=0)
+    ask_budget_ms: int = setting(
+        300, "Time allowed for rewriting a question before search goes on without it.", "提问改写的时间预算（毫秒）。", ge=0
+    )
+    model_server_token: str = setting(
+        "", "Shared token between web and model server; made at first start when empty.", "网页与模型服务之间的令牌。", secret=True
+    )
+
+    @property
+    def url(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.home / 'consilium.db'}"
+
+
+def load_settings(environ: dict[str, str] | None = None, file: Path | None = None) -> Settings:
+    """Read the table. `consilium.toml` is looked for in the home folder, then beside run.sh.
+
+    Raises UserError("bad_setting") naming the setting and what is wrong with it.
+    """
+    env = dict(os.environ if environ is None else environ)
+    home = Path(env.get(PREFIX + "HOME", "") or Settings.model_fields["home"].default)
+    values: dict[str, Any] = {}
+    for candidate in [file] if file else [home / "consilium.toml", ROOT / "consilium.toml"]:
+        if candidate and candidate.is_file():
+            try:
+                values = tomllib.loads(candidate.read_text(encoding="utf-8"))
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                raise UserError("bad_settings_file", path=candidate, reason=error) from error
+            break
+    for name in Settings.model_fields:
+        raw = env.get(PREFIX + name.upper())
+        if raw is not None and raw != "":
+            values[name] = [h.strip() for h in raw.split(",") if h.strip()] if name == "allowed_hosts" else raw
+    values["home"] = Path(values.get("home", home)).expanduser().absolute()
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError("bad_setting", name=".".join(map(str, first["loc"])), reason=first["msg"]) from error
+
+
+def describe(settings: Settings) -> list[dict[str, str]]:
+    """One row per setting for people: name, environment variable, value in force (masked if secret), default, help."""
+    rows = []
+    for name, info in Settings.model_fields.items():
+        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        value = getattr(settings, name)
+        shown = ("••••" if value else "") if extra.get("secret") else str(value)
+        rows.append(
+            {
+                "name": name,
+                "variable": PREFIX + name.upper(),
+                "value": shown,
+                "default": "" if extra.get("secret") else str(info.default),
+                "en": info.description or "",
+                "zh": str(extra.get("zh", "")),
+            }
+        )
+    return rows

@@ -1,0 +1,39 @@
+"""All tables, by room. `from db import tables as t` and then `t.Sample`, `t.Job` ..."""
+
+from db.tables.data import Completion, Dataset, PreferencePair, Sample
+from db.tables.jobs import Job, Schedule
+from db.tables.models import BenchPair, BenchVote, Evaluation, ModelVersion, ServingEvent
+from db.tables.people import LoginFailure, LoginSession, OneTimeLogin, User
+from db.tables.record import AuditEntry
+from db.tables.retrieval import AskEvent, SearchIndex
+from db.tables.review import Adjudication, Conflict, Draft, SafetyCase
+from db.tables.scoring import Judgement, Reward, RewardConfig, RuleScore
+
+__all__ = [
+    "Adjudication",
+    "AskEvent",
+    "AuditEntry",
+    "BenchPair",
+    "BenchVote",
+    "Completion",
+    "Conflict",
+    "Dataset",
+    "Draft",
+    "Evaluation",
+    "Job",
+    "Judgement",
+    "LoginFailure",
+    "LoginSession",
+    "ModelVersion",
+    "OneTimeLogin",
+    "PreferencePair",
+    "Reward",
+    "RewardConfig",
+    "RuleScore",
+    "SafetyCase",
+    "Sample",
+    "Schedule",
+    "SearchIndex",
+    "ServingEvent",
+    "User",
+]

@@ -1,0 +1,29 @@
+"""The audit chain: append-only entries, each holding the hash of the one before."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.base import Base, pk, short, utc_now
+
+
+class AuditEntry(Base):
+    __tablename__ = "audit_entries"
+    __table_args__ = (Index("ix_audit_entries_object", "object_type", "object_id"),)
+
+    id: Mapped[pk] = mapped_column(init=False)
+    #: sign_in, adjudicate, promote, roll_back, import, export, cancel_job ...
+    action: Mapped[short]
+    object_type: Mapped[short]
+    object_id: Mapped[short]
+    previous_hash: Mapped[short]
+    entry_hash: Mapped[short] = mapped_column(unique=True)
+    #: None for the system itself
+    actor_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), default=None)
+    detail: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+    reason: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)

@@ -1,0 +1,54 @@
+"""Fixtures: a fresh home with a migrated SQLite file per test. Only the model is ever faked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.home import Home, open_home
+from core.settings import Settings, load_settings
+from db.engine import database
+from db.migrate import migrate
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database at the newest schema, made once and copied for every test."""
+    path = tmp_path_factory.mktemp("database") / "empty.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings({"CONSILIUM_HOME": str(tmp_path / "home")})
+
+
+@pytest.fixture
+def home(settings: Settings, migrated_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """An open home in a temporary folder; subprocesses started by the test find it through the environment."""
+    settings.home.mkdir(parents=True)
+    shutil.copy(migrated_database, settings.home / "consilium.db")
+    monkeypatch.setenv("CONSILIUM_HOME", str(settings.home))
+    opened = open_home(settings)
+    yield opened
+    database().dispose()
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Real public data beside the project; the test skips, loudly, where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"real public data not found at {SHARED_DATA}")
+    return SHARED_DATA
