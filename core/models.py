@@ -81,7 +81,7 @@ def register_version(
     Raises as `check_name_free`.
     """
     job_id = job_id or None  # a script started by hand has job 0, which is no row
-    values = {
+    values: dict[str, Any] = {
         "kind": VersionKind(kind).value,
         "path": path,
         "base_version_id": base_version_id,
