@@ -41,8 +41,11 @@ class Job(Base):
     run_after: Mapped[datetime | None] = mapped_column(default=None)
     attempt: Mapped[int] = mapped_column(default=0)
     max_attempts: Mapped[int] = mapped_column(default=1)
+    #: starts of this attempt that ended without an exit file (supervisor or machine killed); capped
+    restarts: Mapped[int] = mapped_column(default=0)
     #: fencing token of the worker that drives it
     lease_token: Mapped[short | None] = mapped_column(default=None)
+    #: who drives it; on a queued row: who did, so that its process may still be alive and is looked for first
     worker: Mapped[short | None] = mapped_column(default=None)
     #: grows by one with every heartbeat: a reaper compares it on its own monotonic clock
     heartbeat: Mapped[int] = mapped_column(default=0)
