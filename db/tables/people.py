@@ -21,6 +21,8 @@ class User(Base):
     password_hash: Mapped[str | None] = mapped_column(default=None)
     speciality: Mapped[short | None] = mapped_column(default=None)
     language: Mapped[short | None] = mapped_column(default=None)
+    #: light, dark; None follows the device
+    theme: Mapped[short | None] = mapped_column(default=None)
     is_active: Mapped[bool] = mapped_column(default=True)
     must_change_password: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)

@@ -1,0 +1,69 @@
+"""Pieces that several screens share: title, error edge, notices, status badges, links to jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import streamlit as st
+from streamlit.runtime.scriptrunner_utils.exceptions import RerunException, StopException
+
+from app.errors import describe
+from app.i18n import t
+from app.session import language
+
+Colour = Literal["blue", "green", "orange", "red", "gray", "violet"]
+
+#: colour of every status word that appears on a screen
+STATUS_COLOURS: dict[str, Colour] = {
+    "queued": "gray",
+    "running": "blue",
+    "succeeded": "green",
+    "failed": "red",
+    "cancelled": "orange",
+    "lost": "red",
+    "open": "blue",
+    "claimed": "violet",
+    "adjudicated": "green",
+    "deferred": "orange",
+    "candidate": "gray",
+    "serving": "green",
+    "retired": "orange",
+}
+
+
+def page_title(key: str) -> None:
+    """The heading of a page; `key` is a catalogue key."""
+    st.header(t(key), anchor=False)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Turn an error inside the block into a message: a sentence for a `UserError`, else a short id (traceback in the log)."""
+    try:
+        yield
+    except (RerunException, StopException):
+        raise
+    except Exception as error:  # the one edge between pages and people: everything is logged by describe()
+        st.error(describe(error, language()).text)
+
+
+def toy_notice() -> None:
+    """Shown wherever the demo model's words appear."""
+    st.caption(f":material/toys: {t('common.toy_notice')}")
+
+
+def ai_notice() -> None:
+    """Shown wherever any model's words appear."""
+    st.caption(f":material/info: {t('common.ai_notice')}")
+
+
+def status_badge(status: str) -> None:
+    """A coloured badge with the word for a job, case or version status."""
+    st.badge(t(f"common.status_{status}"), color=STATUS_COLOURS.get(status, "gray"))
+
+
+def job_url(job_id: int) -> str:
+    """Address of one job's page."""
+    return f"/jobs?job={job_id}"
