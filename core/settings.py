@@ -62,6 +62,21 @@ class Settings(BaseModel):
         "", "Shared token between web and model server; made at first start when empty.", "网页与模型服务之间的令牌。", secret=True
     )
 
+    model_server_rows: int = setting(16, "Answers the model server writes at once.", "模型服务同时生成的回答数。", ge=1, le=256)
+    model_server_waiting: int = setting(64, "Requests that may wait before more are refused.", "模型服务最多排队的请求数。", ge=1)
+    model_server_threads: int = setting(
+        1, "CPU threads of the model server; few, so that training keeps the cores.", "模型服务使用的 CPU 线程数。", ge=1
+    )
+    model_server_idle_minutes: float = setting(
+        30.0, "The model server frees its memory after this long without a request.", "模型服务闲置多久后释放内存（分钟）。", gt=0
+    )
+    model_server_yields: str = setting(
+        "auto",
+        "Whether the model leaves memory while a GPU job runs: auto (only on a GPU), always, never.",
+        "GPU 任务运行时模型是否让出内存：auto（仅在 GPU 上）、always、never。",
+        pattern="^(auto|always|never)$",
+    )
+
     @property
     def url(self) -> str:
         """The database URL in force."""

@@ -21,7 +21,8 @@ MAX_BYTES = 100 * 1024 * 1024
 #: Larger than any prose: more control characters than this share means that the bytes are not text.
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 FACT = re.compile(
-    r"^[\s>*_\-–—]*(?P<name>sources?|来源|出处|资料来源|date|updated|last updated|日期|更新日期|更新|title|标题)[\s*_]*[:：][\s*_]*(?P<value>.+?)[\s*_]*$",
+    r"^[\s>*_\-–—]*(?P<name>sources?|来源|出处|资料来源|date|updated|last updated|日期|更新日期|更新|title|标题)[\s*_]*[:：][\s*_]*"
+    r"(?P<value>.+?)[\s*_]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 SOURCE_NAMES = {"source", "sources", "来源", "出处", "资料来源"}
@@ -74,11 +75,8 @@ def read_document(path: Path, name: str) -> Document:
 
 def decode(data: bytes) -> str:
     """Bytes of a text file in one of the encodings such files are found in."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encodings = ["utf-16"]
-    else:
-        encodings = ["utf-8-sig", "gb18030"]
-    for encoding in encodings:
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    for encoding in ["utf-16"] if is_utf16 else ["utf-8-sig", "gb18030"]:
         try:
             text = data.decode(encoding)
         except UnicodeDecodeError:

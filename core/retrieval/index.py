@@ -14,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -128,14 +129,13 @@ class LexicalIndex:
     def ranking(self, text: str, depth: int = DEPTH) -> list[tuple[int, float]]:
         """Chunk numbers with their BM25 scores for one wording, best first."""
         subject = without_question_words(text)
-        terms = [("pairs", t, 1.0) for t in tokenise(subject)] + [("singles", t, SINGLES_WEIGHT) for t in singles(subject)]
-        return self._run(terms, depth) if terms else []
-
-    def _run(self, terms: Sequence[tuple[str, str, float]], depth: int) -> list[tuple[int, float]]:
         clauses = []
-        for field, token, weight in terms:
-            query = tantivy.Query.term_query(self._schema, field, token, "freq")
-            clauses.append((tantivy.Occur.Should, tantivy.Query.boost_query(query, weight)))
+        for field, tokens, weight in (("pairs", tokenise(subject), 1.0), ("singles", singles(subject), SINGLES_WEIGHT)):
+            for token, times in Counter(tokens).items():
+                query = tantivy.Query.term_query(self._schema, field, token, "freq")
+                clauses.append((tantivy.Occur.Should, tantivy.Query.boost_query(query, weight * times)))
+        if not clauses:
+            return []
         found = self._searcher.search(tantivy.Query.boolean_query(clauses), depth).hits
         return [(int(self._searcher.doc(address)["number"][0]), float(score)) for score, address in found]
 

@@ -16,11 +16,15 @@ CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 UNIT = re.compile(rf"(?P<cjk>[{CJK}]+)|(?P<number>\d+(?:\.\d+)?)|(?P<word>[^\W\d_{CJK}]+(?:['’][^\W\d_{CJK}]+)?)")
 #: Words that carry a question, not its subject. Dropped from queries only.
 QUESTION_WORDS = frozenset(
-    "a an and are as at be by can do does for from had has have how i if in is it its me my of on or s should so that the "
-    "there this to was what when where which who why will with you your".split()
+    word
+    for line in (
+        "a an and are as at be by can do does for from had has have how i if in is it its me my of on or s should so that",
+        "the there this to was what when where which who why will with you your",
+    )
+    for word in line.split()
 )
 QUESTION_PHRASES = re.compile(
-    "|".join("请问 怎么办 怎么样 怎么回事 怎么 怎样 如何 是什么 为什么 什么 哪些 哪里 能不能 可不可以 可以 是不是 有没有 要不要 吗 呢".split())
+    "请问|怎么办|怎么样|怎么回事|怎么|怎样|如何|是什么|为什么|什么|哪些|哪里|能不能|可不可以|可以|是不是|有没有|要不要|吗|呢"
 )
 
 
