@@ -1,0 +1,1 @@
+"""Ways to run a job's command somewhere: `base` says what a launcher must do, `local` does it on this machine."""

@@ -1,0 +1,171 @@
+"""Runs jobs on this machine, each under its own supervisor (`shim`), which this process may come and go beside.
+
+Nothing is remembered between calls but the supervisors this process started itself: whether a job runs is asked of the lock
+on its run folder, how it ended of its exit file. That is why a new worker finds a running training again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from core.jobs.launch import shim
+from core.jobs.launch.base import Exit, Lost, NotStarted, Task
+
+SHIM = str(Path(shim.__file__).resolve())
+#: left over from the attempt before; a resumed script must not be told to stop, nor its old error be shown as new
+STALE = ("STOP", "error.json", "result.json")
+
+
+class LocalLauncher:
+    """`runs` is the folder of run folders, `locks` that of slot locks; only slots in `exclusive` (gpu:0) are locked."""
+
+    def __init__(self, runs: Path, locks: Path, *, grace_s: float = 5.0, exclusive: tuple[str, ...] = ("gpu:0",)) -> None:
+        self.runs = runs.resolve()
+        self.locks = locks.resolve()
+        self.grace_s = grace_s
+        self.exclusive = exclusive
+        self._own: dict[int, subprocess.Popen[bytes]] = {}
+        #: supervisors that have written their exit file and need a moment to leave
+        self._leaving: list[subprocess.Popen[bytes]] = []
+
+    def start(self, task: Task) -> None:
+        """Start the supervisor. It refuses by itself when the attempt runs or has ended, so a double start is harmless."""
+        task.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for name in STALE:
+            (task.run_dir / name).unlink(missing_ok=True)
+        slot_lock = str(self.locks / f"{task.slot.replace(':', '')}.lock") if task.slot in self.exclusive else ""
+        command = [sys.executable, "-I", "-S", SHIM, "--run-dir", str(task.run_dir.resolve()), "--attempt", str(task.attempt)]
+        command += ["--grace", str(self.grace_s), "--slot-lock", slot_lock, "--", *task.argv]
+        self._let_go(task.job_id)
+        with (task.run_dir / "log.txt").open("ab") as log:
+            self._own[task.job_id] = subprocess.Popen(
+                command,
+                cwd=task.cwd,
+                env={**os.environ, **task.env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def poll(self, task: Task) -> Exit | Lost | NotStarted | None:
+        """Exit file first, then the lock, then the exit file again: the supervisor writes the one before it lets go of the other."""
+        own = self._own.get(task.job_id)
+        code = own.poll() if own is not None else 0
+        ended = self._exit(task)
+        if ended is None and own is not None and code is None:
+            return None
+        if ended is None:
+            if self._is_locked(task.run_dir):
+                return None
+            ended = self._exit(task)
+        self._let_go(task.job_id)
+        if ended is not None:
+            return ended
+        lock = task.run_dir / shim.LOCK_NAME
+        try:
+            if code in (shim.EXIT_NOT_LOCKED, os.EX_IOERR) or lock.read_text().strip() != str(task.attempt):
+                return NotStarted()
+            return Lost(lived_s=_lived_s(task.run_dir, lock))
+        except FileNotFoundError:
+            return NotStarted()
+
+    def terminate(self, task: Task, *, force: bool = False) -> None:
+        """SIGTERM for the supervisor, which ends everybody; `force` (it hangs): SIGKILL for it and for all that carry its tag."""
+        run_dir = str(task.run_dir.resolve())
+        for pid in self._supervisors():
+            if _run_dir_of(pid) == run_dir:
+                shim.send(pid, signal.SIGKILL if force else signal.SIGTERM)
+        if force:
+            time.sleep(0.1)
+            self._kill_strays(run_dir)
+
+    def seal(self, task: Task, reason: str) -> None:
+        """Under the run lock: a supervisor that is just starting either holds it (and is left alone) or finds the exit file."""
+        task.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = shim.try_lock(str(task.run_dir / shim.LOCK_NAME))
+        if lock is None:
+            return
+        record: dict[str, object] = {"code": None, "signal": None, "was_terminated": True, "reason": reason, "at": time.time()}
+        try:
+            if self._exit(task) is None:
+                shim.write_record(str(task.run_dir.resolve()), task.attempt, record, patient=False)
+        finally:
+            os.close(lock)
+
+    def running(self) -> dict[int, int]:
+        """Every supervisor of this home, by the run folder's name."""
+        found = {}
+        for pid in self._supervisors():
+            arguments = _arguments(pid)
+            if "--attempt" in arguments and Path(_run_dir_of(pid)).name.isdigit():
+                found[int(Path(_run_dir_of(pid)).name)] = int(arguments[arguments.index("--attempt") + 1])
+        return found
+
+    def stop(self, job_id: int) -> None:
+        for pid in self._supervisors():
+            if Path(_run_dir_of(pid)).name == f"{job_id:06d}":
+                shim.send(pid, signal.SIGTERM)
+
+    def sweep(self) -> int:
+        """Processes that carry a run folder of this home whose lock is free have lost their supervisor."""
+        tagged = {tag for pid in shim.processes() if (tag := shim.tag_of(pid, shim.RUN_TAG)) and Path(tag).parent == self.runs}
+        return sum(self._kill_strays(run_dir) for run_dir in tagged)
+
+    def _let_go(self, job_id: int) -> None:
+        if job_id in self._own:
+            self._leaving.append(self._own.pop(job_id))
+        self._leaving = [process for process in self._leaving if process.poll() is None]
+
+    def _kill_strays(self, run_dir: str) -> int:
+        try:
+            lock = shim.try_lock(os.path.join(run_dir, shim.LOCK_NAME))
+        except FileNotFoundError:  # the run folder was deleted under a running job
+            return shim.kill_tagged(shim.RUN_TAG, run_dir)
+        if lock is None:
+            return 0
+        try:
+            return shim.kill_tagged(shim.RUN_TAG, run_dir)
+        finally:
+            os.close(lock)
+
+    def _supervisors(self) -> list[int]:
+        return [pid for pid in shim.processes() if Path(_run_dir_of(pid)).parent == self.runs]
+
+    def _exit(self, task: Task) -> Exit | None:
+        try:
+            record = json.loads((task.run_dir / shim.exit_name(task.attempt)).read_text())
+        except FileNotFoundError:
+            return None
+        return Exit(record["code"], record["signal"], bool(record["was_terminated"]), str(record.get("reason", "")))
+
+    def _is_locked(self, run_dir: Path) -> bool:
+        if not (run_dir / shim.LOCK_NAME).exists():
+            return False
+        lock = shim.try_lock(str(run_dir / shim.LOCK_NAME))
+        if lock is None:
+            return True
+        os.close(lock)
+        return False
+
+
+def _arguments(pid: int) -> list[str]:
+    return [os.fsdecode(part) for part in shim.read_proc(pid, "cmdline").split(b"\0")]
+
+
+def _run_dir_of(pid: int) -> str:
+    """The run folder that a supervisor was started for; empty for any other process."""
+    arguments = _arguments(pid)
+    return arguments[arguments.index("--run-dir") + 1] if SHIM in arguments and "--run-dir" in arguments else ""
+
+
+def _lived_s(run_dir: Path, lock: Path) -> float:
+    """How long a lost attempt ran, by its files (the wall clock may have been set since, but both stamps are of that run)."""
+    stamps = [path.stat().st_mtime for path in run_dir.iterdir() if path.is_file()]
+    return max(0.0, max(stamps, default=0.0) - lock.stat().st_mtime)

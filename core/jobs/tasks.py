@@ -1,0 +1,31 @@
+"""From a job row to the exact command: what is shown on its page before it runs is what runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from core.home import Home
+from core.jobs.kinds import job_kind
+from core.jobs.launch.base import Task
+from core.settings import ROOT
+from db import tables as t
+
+
+def task_of(home: Home, job: t.Job) -> Task:
+    """The attempt that the row stands for. Raises NotFound("unknown_job_kind")."""
+    run_dir = home.run_dir(job.id).resolve()
+    env = {"CONSILIUM_HOME": str(home.root), "CONSILIUM_JOB_ID": str(job.id), "PYTHONUNBUFFERED": "1"}
+    if home.settings.num_threads:
+        env["OMP_NUM_THREADS"] = str(home.settings.num_threads)
+    argv = (sys.executable, "-m", job_kind(job.kind).module, "--run-dir", str(run_dir))
+    return Task(job.id, job.attempt, run_dir, argv, ROOT, job.slot or "", env)
+
+
+def write_config(task: Task, job: t.Job) -> None:
+    """Put config.json into the run folder, whole or not at all. Raises OSError (disk full)."""
+    task.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    scratch = task.run_dir / f"config.{os.getpid()}.tmp"
+    scratch.write_text(json.dumps(job.config, ensure_ascii=False, indent=1), encoding="utf-8")
+    scratch.replace(task.run_dir / "config.json")
