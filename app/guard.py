@@ -1,0 +1,240 @@
+"""The one door in front of FastAPI, Gradio and Streamlit: who is it, may they, and does the request come from our own page.
+
+Pure ASGI, because websockets pass by Starlette's HTTP middleware. Every request: client-sent X-Auth-* headers are dropped,
+the host name and the Origin are checked, the cookie (or, for /api, a bearer token) becomes a person or a refusal, the
+person's role is checked against the path, and X-Auth-* headers that the three frameworks trust are set. An open websocket
+is checked again while it lives: when its sign-in ends, the browser is sent to the sign-in page and the socket closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import MutableMapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from anyio.to_thread import run_sync
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+from core import accounts
+from core.accounts import Person
+from core.errors import UserError
+from core.home import current_home
+from core.i18n import error_text
+from core.settings import Settings
+
+#: reachable without a sign-in: the sign-in pages with their style sheet, signing in by API, and the sign of life
+PUBLIC = ("/login", "/assets/web/", "/api/session", "/api/health")
+ROLES: tuple[tuple[str, frozenset[str]], ...] = (
+    ("/api/jobs", frozenset({"engineer"})),
+    ("/arena", frozenset({"product", "engineer"})),
+)
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+#: a looked-up person is believed this long; a revoked sign-in lives at most this long
+CACHE_S = 1.0
+RECHECK_S = 2.0
+TOUCH_S = float(accounts.TOUCH_SECONDS)
+PERSON = "consilium.person"
+
+
+def cookie_name(settings: Settings) -> str:
+    """One name per data folder: cookies are shared by all ports of a host."""
+    suffix = hashlib.sha256(str(settings.home).encode()).hexdigest()[:8]
+    return f"{'__Host-' if settings.secure_cookies else ''}consilium_{suffix}"
+
+
+def is_under(path: str, prefix: str) -> bool:
+    """Whether `path` is `prefix` or lies below it."""
+    return path == prefix or path.startswith(prefix if prefix.endswith("/") else prefix + "/")
+
+
+class People:
+    """Tokens to persons, through a short-lived cache, so that the forty files of one page cost one look-up."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, Person | None]] = {}
+        self._touched: dict[int, float] = {}
+
+    async def find(self, token: str) -> Person | None:
+        now = time.monotonic()
+        found = self._known.get(token)
+        if found and now - found[0] < CACHE_S:
+            return found[1]
+        person = await run_sync(accounts.person_for_token, token)
+        if len(self._known) > 5000:
+            self._known.clear()
+        self._known[token] = (now, person)
+        return person
+
+    async def touch(self, person: Person) -> None:
+        now = time.monotonic()
+        if now - self._touched.get(person.session_id, -TOUCH_S) >= TOUCH_S:
+            self._touched[person.session_id] = now
+            await run_sync(accounts.touch, person.session_id)
+
+
+class Guard:
+    """ASGI middleware; see the module's header."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.people = People()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        settings = current_home().settings
+        scope["headers"] = [(k, v) for k, v in scope["headers"] if not k.lower().startswith(b"x-auth-")]
+        headers = Headers(scope=scope)
+        path: str = scope["path"]
+        language = settings.language
+        token = _token(headers, path, settings)
+        refusal = _check_origin(scope, headers, settings)
+        person = await self.people.find(token) if token and not refusal else None
+        if person:
+            language = person.language
+            _introduce(scope, person)
+        is_public = any(is_under(path, prefix) for prefix in PUBLIC)
+        if not refusal and not is_public:
+            if person is None:
+                refusal = (401, UserError("signed_out"))
+            elif person.must_change_password and not is_under(path, "/assets"):
+                refusal = (403, UserError("accounts.must_change_password"))
+            elif person.role != "admin" and any(is_under(path, prefix) and person.role not in roles for prefix, roles in ROLES):
+                refusal = (403, UserError("forbidden", role=person.role))
+        if refusal:
+            status, error = refusal
+            await _refuse(scope, receive, send, headers, status, error, language)
+        elif scope["type"] == "websocket" and person and token:
+            await self._watch(scope, receive, send, token, person)
+        else:
+            if person and not path.endswith("/health"):
+                await self.people.touch(person)
+            await self.app(scope, receive, send)
+
+    async def _watch(self, scope: Scope, receive: Receive, send: Send, token: str, person: Person) -> None:
+        """Run a websocket until it closes or the sign-in behind it ends."""
+        is_over = False
+        incoming: asyncio.Future[Message] | None = None
+
+        async def send_while_open(message: Message) -> None:
+            if not is_over:
+                await send(message)
+
+        async def receive_while_signed_in() -> Message:
+            nonlocal is_over, incoming
+            while True:
+                incoming = incoming or asyncio.ensure_future(receive())
+                await asyncio.wait({incoming}, timeout=RECHECK_S)
+                current = await self.people.find(token)
+                if current is None or current.role != person.role:
+                    is_over = True
+                    await send({"type": "websocket.send", "bytes": _to_login()})
+                    await send({"type": "websocket.close", "code": 1008})
+                    return {"type": "websocket.disconnect", "code": 1008}
+                if incoming.done():
+                    message, incoming = incoming.result(), None
+                    if _is_by_hand(message):
+                        await self.people.touch(current)
+                    return message
+
+        try:
+            await self.app(scope, receive_while_signed_in, send_while_open)
+        finally:
+            if incoming is not None:
+                incoming.cancel()
+
+
+def _token(headers: Headers, path: str, settings: Settings) -> str | None:
+    authorization = headers.get("authorization", "")
+    if authorization.lower().startswith("bearer ") and is_under(path, "/api"):
+        return authorization[7:].strip()
+    return cookie_parser(headers.get("cookie", "")).get(cookie_name(settings))
+
+
+def _introduce(scope: MutableMapping[str, Any], person: Person) -> None:
+    scope[PERSON] = person
+    scope["headers"] += [
+        (b"x-auth-user", person.username.encode()),
+        (b"x-auth-role", person.role.encode()),
+        (b"x-auth-session", str(person.session_id).encode()),
+    ]
+
+
+def _check_origin(scope: Scope, headers: Headers, settings: Settings) -> tuple[int, UserError] | None:
+    """Refuse unknown host names (DNS rebinding), foreign pages that write, and foreign pages that read in the background."""
+    host = headers.get("host", "")
+    name = (urlsplit(f"//{host}").hostname or "") if host else ""
+    allowed = {h.lower() for h in settings.allowed_hosts}
+    if settings.host in LOOPBACK or allowed:
+        allowed |= LOOPBACK | {settings.host}
+        if name not in allowed:
+            return 400, UserError("unknown_host", host=name)
+    foreign = (403, UserError("foreign_origin"))
+    origin = headers.get("origin")
+    is_websocket = scope["type"] == "websocket"
+    if is_websocket or scope["method"] not in SAFE_METHODS:
+        if (origin is None and is_websocket) or (origin is not None and urlsplit(origin).netloc != host):
+            return foreign
+        if origin is None and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            return foreign
+    elif headers.get("sec-fetch-site") in ("same-site", "cross-site") and not (
+        headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    ):
+        return foreign
+    return None
+
+
+def _is_navigation(scope: Scope, headers: Headers) -> bool:
+    if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
+        return False
+    mode = headers.get("sec-fetch-mode")
+    return mode == "navigate" if mode else "text/html" in headers.get("accept", "")
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, headers: Headers, status: int, error: UserError, language: str) -> None:
+    sentence = error_text(error, language)
+    response: Response
+    if _is_navigation(scope, headers) and (status == 401 or error.code == "accounts.must_change_password"):
+        page = "/login" if status == 401 else "/login/password"
+        target = scope["path"] + ("?" + scope["query_string"].decode("latin-1") if scope["query_string"] else "")
+        response = RedirectResponse(page if target == "/" else f"{page}?next={quote(target)}", status_code=303)
+    elif is_under(scope["path"], "/api"):
+        response = JSONResponse({"error": {"code": error.code, "message": sentence}}, status)
+    elif is_under(scope["path"], "/arena"):
+        response = JSONResponse({"detail": sentence}, status)
+    else:
+        response = PlainTextResponse(sentence, status)
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    await response(scope, receive, send)
+
+
+def _to_login() -> bytes:
+    message = ForwardMsg()
+    message.auth_redirect.url = "/login"
+    data: bytes = message.SerializeToString()
+    return data
+
+
+def _is_by_hand(message: Message) -> bool:
+    """Whether a person did something: a page that refreshes itself does not keep a sign-in alive."""
+    data = message.get("bytes")
+    if not data:
+        return False
+    try:
+        parsed = BackMsg.FromString(data)
+    except DecodeError:  # Streamlit closes the socket itself
+        return False
+    return parsed.WhichOneof("type") == "rerun_script" and not parsed.rerun_script.is_auto_rerun

@@ -1,0 +1,95 @@
+"""The one web process: FastAPI outside, Gradio under /arena, Streamlit everywhere else, one guard in front of all three.
+
+Started by the launcher as `uvicorn app.main:app` with exactly one worker: Streamlit's sessions and Gradio's queue are memory
+of this process. It never imports torch; models and trainings live in other processes.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import gc
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import import_module
+from importlib.util import find_spec
+
+import streamlit as st
+import streamlit.config
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
+from starlette.staticfiles import StaticFiles
+
+from app import auth
+from app.api import service
+from app.guard import Guard
+from app.headers import SecurityHeaders
+from app.index_page import IndexPage
+from core.home import current_home
+from core.settings import ROOT
+
+logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+
+screens = st.App(ROOT / "app" / "streamlit_app.py")
+screens_lifespan = screens.lifespan()  # must be taken before the first request
+streamlit.config.set_option("server.maxUploadSize", current_home().settings.max_upload_mb)
+
+
+@asynccontextmanager
+async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    """Start Streamlit, then put everything imported so far beyond the garbage collector's reach.
+
+    Streamlit collects after every run; with three frameworks on the heap that costs 100 ms a click, with a frozen heap 1 ms.
+    """
+    async with screens_lifespan(screens):
+        gc.collect()
+        gc.freeze()
+        yield
+
+
+def mount_bench(outer: FastAPI) -> None:
+    """Gradio's side-by-side page under /arena."""
+    import gradio as gr
+
+    bench = import_module("app.bench")
+    gr.mount_gradio_app(
+        outer,
+        bench.build(),
+        path="/arena",
+        theme=bench.THEME,
+        css=bench.CSS,
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        max_file_size="20mb",
+        auth_dependency=user_of,
+    )
+
+
+def user_of(request: Request) -> str | None:
+    """The username that the guard found; clients cannot set this header."""
+    return request.headers.get("x-auth-user")
+
+
+async def front_page(_request: Request) -> RedirectResponse:
+    """/home is a name for /: Streamlit's default page has the empty path."""
+    return RedirectResponse("/", status_code=307)
+
+
+app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, routes=auth.ROUTES, lifespan=lifespan)
+app.add_middleware(CORSMiddleware, allow_origins=[])  # its presence stops Gradio from allowing every origin
+app.add_middleware(Guard)
+app.add_middleware(SecurityHeaders)
+app.add_route("/home", front_page)
+app.mount("/assets/web", StaticFiles(directory=ROOT / "assets" / "web"))
+app.mount("/api", service.build())
+if find_spec("app.bench") is not None:
+    mount_bench(app)
+app.mount("/", IndexPage(screens))
