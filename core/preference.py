@@ -1,0 +1,305 @@
+"""Blind comparison of two versions: who stands left, what may be shown when, votes, and unsafe flags. Called by the bench.
+
+Invariants: a blind pair's names, times and thinking leave this module only after its owner's vote is stored; a preference is
+given once per pair, before the names are known, and is never changed; a pair with a failed side is void and never a win;
+"unsafe" is no preference but a safety case, filed in the very transaction that stores it. Counting is in `core.standings`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from core import safety
+from core.completions import split_completion
+from core.datasets import store_completions, to_completion, to_prompt
+from core.errors import Conflicting, NotFound, UserError
+from core.models import get_version, require_role
+from core.records import Message, Role, Vote
+from core.rewards import normalised_rules
+from core.scoring import Scored, open_scorer, store_scores
+from db import tables as t
+from db.engine import read_session, write_session
+
+VOTERS = (Role.PRODUCT, Role.ENGINEER, Role.ADMIN)
+REASONS = ("safer", "more_complete", "clearer", "shorter", "kinder", "other")
+#: a blind pair may lean this far to one side before the next one is placed on the other
+MAX_LEAN = 2
+
+Mode = Literal["blind", "open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A comparison about to be streamed. `left` and `right` are version names and stay on the server in a blind pair."""
+
+    id: int
+    mode: Mode
+    left: str
+    right: str
+    messages: tuple[Message, ...]
+    is_toy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """What one side wrote and how long it took, in seconds."""
+
+    text: str
+    finish_reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RevealedSide:
+    """What is told about one side once its reader may know."""
+
+    name: str
+    content_hash: str
+    kind: str
+    is_toy: bool
+    thinking: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reveal:
+    left: RevealedSide
+    right: RevealedSide
+    left_version_id: int
+    right_version_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """One press of a vote key. `client_id` is made by the browser: the same press sent twice is stored once."""
+
+    client_id: str
+    vote: Vote | None = None
+    unsafe_left: bool = False
+    unsafe_right: bool = False
+    reasons: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of a ballot. `is_new` is False for a ballot that had already been stored."""
+
+    vote_id: int
+    is_new: bool
+    case_ids: tuple[int, ...] = field(default=())
+
+
+def voter(session: Session, user_id: int) -> t.User:
+    """The account, if it may compare and vote now. Raises Forbidden."""
+    return require_role(session.get(t.User, user_id), *VOTERS)
+
+
+def first_stands_left(user_id: int, low_id: int, high_id: int, *, num_low_left: int, num_high_left: int) -> bool:
+    """Should the version with the lower id stand left in this person's next blind pair of these two?
+
+    A big-stick design (Soares and Wu 1983): a hash decides, so that a person cannot foresee the sides from the last reveal,
+    until one side leads by `MAX_LEAN`; then the other is due. Deterministic: the same history gives the same place.
+    """
+    lean = num_low_left - num_high_left
+    if abs(lean) >= MAX_LEAN:
+        return lean < 0
+    ordinal = num_low_left + num_high_left
+    return hashlib.sha256(f"{user_id}|{low_id}|{high_id}|{ordinal}".encode()).digest()[0] % 2 == 0
+
+
+def open_pair(user_id: int, first: str, second: str, sample_id: int, *, mode: Mode, decoding: dict[str, Any]) -> Pair:
+    """Make the pair before anything is streamed. Open mode keeps the chosen sides; blind mode places them.
+
+    Raises Forbidden, UserError("bench.same_version"), NotFound("models.no_such_version" / "bench.no_such_question").
+    """
+    with write_session() as session:
+        user = voter(session, user_id)
+        if first == second:
+            raise UserError("bench.same_version")
+        one, two = get_version(session, first), get_version(session, second)
+        sample = session.get(t.Sample, sample_id)
+        if sample is None:
+            raise NotFound("bench.no_such_question")
+        left, right = (one, two) if mode == "open" else _placed(session, user.id, one, two)
+        row = t.BenchPair(
+            user_id=user.id, sample_id=sample.id, left_version_id=left.id, right_version_id=right.id, mode=mode, decoding=dict(decoding)
+        )
+        session.add(row)
+        session.flush()
+        return Pair(row.id, mode, left.name, right.name, to_prompt(sample).messages, one.is_toy or two.is_toy)
+
+
+def close_pair(user_id: int, pair_id: int, left: Produced, right: Produced) -> bool:
+    """Store both answers and open the pair for votes. A side without an answer voids it: then False is returned."""
+    if not (split_completion(left.text).answer and split_completion(right.text).answer):
+        void_pair(user_id, pair_id, "empty_answer")
+        return False
+    with write_session() as session:
+        pair = _own_pair(session, user_id, pair_id)
+        if pair.status != "streaming":
+            raise Conflicting("bench.pair_closed")
+        prompt = to_prompt(session.get_one(t.Sample, pair.sample_id))
+        ids = [
+            store_completions(
+                session,
+                [(prompt, split_completion(side.text, side.finish_reason))],
+                model_version_id=version_id,
+                source="bench",
+                decoding=pair.decoding,
+                job_id=None,
+            )[0]
+            for side, version_id in ((left, pair.left_version_id), (right, pair.right_version_id))
+        ]
+        pair.left_completion_id, pair.right_completion_id = ids
+        pair.decoding = {**pair.decoding, "left_s": round(left.seconds, 3), "right_s": round(right.seconds, 3)}
+        pair.status = "ready"
+    return True
+
+
+def void_pair(user_id: int, pair_id: int, reason: str) -> None:
+    """A side failed or the person left: the pair can never be voted on. A pair that is already ready stays ready."""
+    with write_session() as session:
+        pair = _own_pair(session, user_id, pair_id)
+        if pair.status == "streaming":
+            pair.status, pair.void_reason = "void", reason
+
+
+def cast(user_id: int, pair_id: int, ballot: Ballot) -> Stored:
+    """Store a ballot and file its safety cases, in one transaction. The same `client_id` again returns the first result.
+
+    After the first ballot the names are known: later ones may only add "unsafe" flags.
+    Raises Forbidden, NotFound("bench.no_such_pair"), Conflicting("bench.pair_not_ready" / "bench.pair_void" / "bench.already_voted"),
+    UserError("bench.empty_vote").
+    """
+    if ballot.vote is None and not (ballot.unsafe_left or ballot.unsafe_right):
+        raise UserError("bench.empty_vote")
+    evidence = _evidence(user_id, pair_id, ballot)
+    try:
+        with write_session() as session:
+            user = voter(session, user_id)
+            same = session.scalar(select(t.BenchVote).where(t.BenchVote.user_id == user.id, t.BenchVote.client_id == ballot.client_id))
+            if same is not None:
+                return Stored(same.id, is_new=False)
+            pair = _own_pair(session, user_id, pair_id, is_locked=True)
+            if pair.status != "ready":
+                raise Conflicting("bench.pair_void" if pair.status == "void" else "bench.pair_not_ready")
+            if ballot.vote is not None and _has_ballot(session, pair):
+                raise Conflicting("bench.already_voted")
+            row = t.BenchVote(
+                pair_id=pair.id,
+                user_id=user.id,
+                client_id=ballot.client_id,
+                vote=ballot.vote.value if ballot.vote else None,
+                unsafe_left=ballot.unsafe_left,
+                unsafe_right=ballot.unsafe_right,
+                reasons=[r for r in ballot.reasons if r in REASONS],
+            )
+            session.add(row)
+            session.flush()
+            _store_preference(session, pair, row)
+            cases = [_file(session, user, completion_id, scored, ballot.note) for completion_id, scored in evidence]
+            return Stored(row.id, is_new=True, case_ids=tuple(cases))
+    except IntegrityError as error:  # PostgreSQL: the same press arrived twice at once
+        with read_session() as session:
+            found = session.scalar(select(t.BenchVote).where(t.BenchVote.user_id == user_id, t.BenchVote.client_id == ballot.client_id))
+        if found is None:
+            raise error
+        return Stored(found.id, is_new=False)
+
+
+def reveal(user_id: int, pair_id: int) -> Reveal:
+    """Names, hashes, times and thinking of both sides. Raises Conflicting("bench.vote_first") for a blind pair without a vote."""
+    with read_session() as session:
+        pair = _own_pair(session, user_id, pair_id)
+        if pair.mode == "blind" and not _has_ballot(session, pair):
+            raise Conflicting("bench.vote_first")
+        sides = [
+            _revealed(session, version_id, completion_id, pair.decoding.get(key))
+            for version_id, completion_id, key in (
+                (pair.left_version_id, pair.left_completion_id, "left_s"),
+                (pair.right_version_id, pair.right_completion_id, "right_s"),
+            )
+        ]
+    return Reveal(sides[0], sides[1], pair.left_version_id, pair.right_version_id)
+
+
+def _placed(session: Session, user_id: int, one: t.ModelVersion, two: t.ModelVersion) -> tuple[t.ModelVersion, t.ModelVersion]:
+    low, high = sorted((one, two), key=lambda v: v.id)
+    shown = session.scalars(
+        select(t.BenchPair.left_version_id).where(
+            t.BenchPair.user_id == user_id,
+            t.BenchPair.mode == "blind",
+            t.BenchPair.status != "void",
+            t.BenchPair.left_version_id.in_((low.id, high.id)),
+            t.BenchPair.right_version_id.in_((low.id, high.id)),
+        )
+    )
+    counts = Counter(shown)
+    is_low_left = first_stands_left(user_id, low.id, high.id, num_low_left=counts[low.id], num_high_left=counts[high.id])
+    return (low, high) if is_low_left else (high, low)
+
+
+def _own_pair(session: Session, user_id: int, pair_id: int, *, is_locked: bool = False) -> t.BenchPair:
+    """The pair, if it is this person's; somebody else's does not exist for them."""
+    pair = session.get(t.BenchPair, pair_id, with_for_update=True if is_locked else None)
+    if pair is None or pair.user_id != user_id:
+        raise NotFound("bench.no_such_pair")
+    return pair
+
+
+def _has_ballot(session: Session, pair: t.BenchPair) -> bool:
+    return session.scalar(select(t.BenchVote.id).where(t.BenchVote.pair_id == pair.id).limit(1)) is not None
+
+
+def _evidence(user_id: int, pair_id: int, ballot: Ballot) -> Sequence[tuple[int, Scored]]:
+    """Rule scores of the flagged answers, so that the desk can show what the rules saw. Computed outside the write lock."""
+    if not (ballot.unsafe_left or ballot.unsafe_right):
+        return []
+    with read_session() as session:
+        pair = _own_pair(session, user_id, pair_id)
+        flagged = [(ballot.unsafe_left, pair.left_completion_id), (ballot.unsafe_right, pair.right_completion_id)]
+        ids = [completion_id for is_flagged, completion_id in flagged if is_flagged and completion_id is not None]
+        prompt = to_prompt(session.get_one(t.Sample, pair.sample_id))
+        completions = [to_completion(session.get_one(t.Completion, i)) for i in ids]
+        scorer = open_scorer(session)
+    return list(zip(ids, scorer.score([prompt] * len(ids), completions, with_teacher=False), strict=True))
+
+
+def _file(session: Session, user: t.User, completion_id: int, scored: Scored, note: str) -> int:
+    is_scored = session.scalar(select(t.RuleScore.id).where(t.RuleScore.completion_id == completion_id).limit(1)) is not None
+    if not is_scored:
+        store_scores(session, [(completion_id, scored)])
+    completion = session.get_one(t.Completion, completion_id)
+    value = normalised_rules(scored.rules, open_scorer(session).config)
+    return safety.file_case(session, completion, reporter=user, origin="bench", note=note, rules_value=value).id
+
+
+def _store_preference(session: Session, pair: t.BenchPair, vote: t.BenchVote) -> None:
+    """A decisive blind vote between answers that nobody called unsafe is a preference pair."""
+    if pair.mode != "blind" or vote.vote not in (Vote.LEFT, Vote.RIGHT) or vote.unsafe_left or vote.unsafe_right:
+        return
+    left = session.get_one(t.Completion, pair.left_completion_id)
+    right = session.get_one(t.Completion, pair.right_completion_id)
+    if left.text == right.text:
+        return
+    chosen, rejected = (left, right) if vote.vote == Vote.LEFT else (right, left)
+    meta = {"chosen_version_id": chosen.model_version_id, "rejected_version_id": rejected.model_version_id, "side": vote.vote}
+    session.add(
+        t.PreferencePair(sample_id=pair.sample_id, chosen=chosen.text, rejected=rejected.text, source="vote", vote_id=vote.id, meta=meta)
+    )
+
+
+def _revealed(session: Session, version_id: int, completion_id: int | None, seconds: float | None) -> RevealedSide:
+    version = session.get_one(t.ModelVersion, version_id)
+    completion = session.get(t.Completion, completion_id) if completion_id is not None else None
+    thinking = completion.thinking if completion else ""
+    return RevealedSide(version.name, version.content_hash, version.kind, version.is_toy, thinking, seconds)
