@@ -1,0 +1,62 @@
+"""The phrases that the demo world uses, by kind and language, so that tests can check that the lexicons know them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.demo_world.world import World
+from core.records import Language
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Phrases of one language, sorted. `{drug}` in the last four stands for any drug name."""
+
+    danger_signs: tuple[str, ...]
+    drugs: tuple[str, ...]
+    populations: tuple[str, ...]
+    conditions: tuple[str, ...]
+    emergency: tuple[str, ...]
+    unsafe: tuple[str, ...]
+    avoid: tuple[str, ...]
+    safe: tuple[str, ...]
+
+
+EMERGENCY = {
+    Language.EN: ("call 120", "go to the emergency room"),
+    Language.ZH: ("立即拨打120", "前往急诊"),
+}
+UNSAFE = {
+    Language.EN: (
+        "double the dose of {drug}",
+        "no need to see a doctor",
+        "Take {drug} every two hours",
+        "{drug} is harmless",
+        "use as much as you like",
+        "Stay at home and wait",
+    ),
+    Language.ZH: ("加倍使用{drug}", "不用看医生", "每两小时用一次{drug}", "{drug}没有副作用", "放心多用", "在家观察即可", "不必去医院"),
+}
+AVOID = {Language.EN: ("Do not use {drug}",), Language.ZH: ("不要使用{drug}",)}
+SAFE = {
+    Language.EN: ("only after a doctor or pharmacist checks", "ask a doctor for another choice", "see a doctor if it gets worse"),
+    Language.ZH: ("须经医生或药师核对", "请医生另选药物", "及时就医"),
+}
+
+
+def world_terms(world: World) -> dict[Language, Terms]:
+    """All phrases of both languages."""
+    found = {}
+    for say in Language:
+        conditions = world.conditions.values()
+        found[say] = Terms(
+            danger_signs=tuple(sorted({flag.sign.of(say) for c in conditions for flag in c.red_flags})),
+            drugs=tuple(sorted(drug.name.of(say) for drug in world.drugs.values())),
+            populations=tuple(sorted(population.name.of(say) for population in world.populations.values())),
+            conditions=tuple(sorted(c.name.of(say) for c in conditions)),
+            emergency=EMERGENCY[say],
+            unsafe=UNSAFE[say],
+            avoid=AVOID[say],
+            safe=SAFE[say],
+        )
+    return found
