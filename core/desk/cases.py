@@ -1,0 +1,286 @@
+"""What a case shows, and when: `blind_case` before a verdict, `reveal` after it, `history` of what was decided.
+
+`blind_case` reads the sample, the completion and whether its model is a toy, and nothing else; a test walks its payload.
+Texts are cut into sentences here, and evidence is laid over them here, so that the browser never counts characters.
+Called by `core.desk.mailbox` and `core.adjudication`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from core.completions import Sentence, sentences
+from core.errors import Forbidden, NotFound
+from core.records import ConflictStatus, Verdict
+from db import tables as t
+from db.base import utc_now
+
+#: Rules whose score is a penalty: 1 is bad. For the others 1 is good.
+PENALTIES = ("prescription", "verbosity")
+
+
+def blind_case(session: Session, conflict_id: int) -> dict[str, Any]:
+    """The question and the answer in numbered sentences. Nothing else about the case is in here, by design."""
+    conflict, sample, completion = _rows(session, conflict_id)
+    version = session.get(t.ModelVersion, completion.model_version_id) if completion.model_version_id else None
+    return {
+        "id": conflict.id,
+        "language": sample.language,
+        "turns": [{"role": m.get("role", "user"), "text": m.get("content", "")} for m in sample.messages if m.get("role") != "system"],
+        "answer": [_plain(s) for s in sentences(completion.answer)],
+        "thinking": [_plain(s) for s in sentences(completion.thinking)],
+        "answer_text": completion.answer,
+        "is_cut": completion.finish_reason == "length",
+        "is_toy": bool(version and version.is_toy),
+    }
+
+
+def num_sentences(session: Session, conflict_id: int) -> tuple[int, int]:
+    """How many sentences the answer and the thinking have: the marks that are possible."""
+    _, _, completion = _rows(session, conflict_id)
+    return len(sentences(completion.answer)), len(sentences(completion.thinking))
+
+
+def may_see_reveal(session: Session, user_id: int, conflict_id: int) -> bool:
+    """After one's own blind verdict, or when the case is closed."""
+    status = session.scalar(select(t.Conflict.status).where(t.Conflict.id == conflict_id))
+    return status == ConflictStatus.ADJUDICATED or own_blind(session, user_id, conflict_id) is not None
+
+
+def own_blind(session: Session, user_id: int, conflict_id: int) -> t.Adjudication | None:
+    """This person's newest blind verdict on the case."""
+    query = select(t.Adjudication).where(
+        t.Adjudication.conflict_id == conflict_id, t.Adjudication.user_id == user_id, t.Adjudication.stage == "blind"
+    )
+    return session.scalar(query.order_by(t.Adjudication.id.desc()).limit(1))
+
+
+def reveal(session: Session, user_id: int, conflict_id: int) -> dict[str, Any]:
+    """Why the case was drawn, what the rules and the teacher said, with the evidence laid over the sentences.
+
+    Raises Forbidden("desk.blind_first") before this person's blind verdict.
+    """
+    if not may_see_reveal(session, user_id, conflict_id):
+        raise Forbidden("desk.blind_first")
+    conflict, sample, completion = _rows(session, conflict_id)
+    rules = current_rules(session, completion.id)
+    spans = [span for rule in rules for span in rule.spans if isinstance(span, dict)]
+    judgement = _judgement(session, conflict)
+    version = session.get(t.ModelVersion, completion.model_version_id) if completion.model_version_id else None
+    config = session.scalar(select(t.RewardConfig).where(t.RewardConfig.version == conflict.config_version))
+    return {
+        "id": conflict.id,
+        "kind": conflict.kind,
+        "is_disputed": is_disputed(conflict),
+        "gap": conflict.gap,
+        "rules_value": conflict.rules_value,
+        "teacher_value": conflict.teacher_value,
+        "threshold": config.conflict_threshold if config else None,
+        "rules": [_rule(rule) for rule in rules],
+        "teacher": _teacher(judgement),
+        "advice": conflict.advice,
+        "reference": sample.reference,
+        "model": version.name if version else None,
+        "question": _lay(sentences(sample.text), sample.text, [s for s in spans if s.get("part") == "prompt"]),
+        "answer": _lay(sentences(completion.answer), completion.answer, [s for s in spans if s.get("part") == "answer"]),
+        "thinking": _lay(sentences(completion.thinking), completion.thinking, [s for s in spans if s.get("part") == "thinking"]),
+        "dropped": _dropped(completion, spans),
+        "may_train": sample.split == "train",
+        "split": sample.split,
+        "history": history(session, conflict_id),
+        "own": _own(session, user_id, conflict_id),
+    }
+
+
+def history(session: Session, conflict_id: int) -> list[dict[str, Any]]:
+    """Every step that was ever decided on the case, oldest first, with its audit entry number."""
+    query = select(t.Adjudication, t.User.display_name).join(t.User, t.User.id == t.Adjudication.user_id)
+    rows = session.execute(query.where(t.Adjudication.conflict_id == conflict_id).order_by(t.Adjudication.id)).all()
+    superseded = {row.supersedes_id for row, _ in rows if row.supersedes_id}
+    return [
+        {
+            "id": row.id,
+            "by": name,
+            "at": row.created_at.isoformat(),
+            "stage": row.stage,
+            "verdict": row.verdict,
+            "cannot_judge_reason": row.cannot_judge_reason,
+            "criteria": row.criteria,
+            "marks": row.marks,
+            "confidence": row.confidence,
+            "note": row.note,
+            "revision_reason": row.revision_reason,
+            "who_was_right": row.who_was_right,
+            "because": row.because,
+            "rewritten_answer": row.rewritten_answer,
+            "signed_meaning": row.signed_meaning,
+            "is_superseded": row.id in superseded,
+            "entry": audit_entry(session, row.id),
+        }
+        for row, name in rows
+    ]
+
+
+def audit_entry(session: Session, adjudication_id: int) -> int | None:
+    """The number of the audit entry that was written with a decision."""
+    query = select(t.AuditEntry.id).where(t.AuditEntry.object_type == "adjudication", t.AuditEntry.object_id == str(adjudication_id))
+    return session.scalar(query.order_by(t.AuditEntry.id).limit(1))
+
+
+def current_rules(session: Session, completion_id: int) -> list[t.RuleScore]:
+    """The newest score of each rule."""
+    newest = select(func.max(t.RuleScore.id)).where(t.RuleScore.completion_id == completion_id).group_by(t.RuleScore.rule_id)
+    return list(session.scalars(select(t.RuleScore).where(t.RuleScore.id.in_(newest)).order_by(t.RuleScore.id)))
+
+
+def is_disputed(conflict: t.Conflict) -> bool:
+    """Teacher and rules stand against each other, so somebody was more right."""
+    return conflict.kind in ("score_gap", "safety_disagreement")
+
+
+def last_signed(session: Session, conflict_id: int) -> t.Adjudication | None:
+    """The current decision of a case."""
+    query = select(t.Adjudication).where(t.Adjudication.conflict_id == conflict_id, t.Adjudication.stage == "signed")
+    return session.scalar(query.order_by(t.Adjudication.id.desc()).limit(1))
+
+
+def status_after(verdict: str | None, reason: str | None) -> str:
+    """Where a signed verdict leaves the case: missing context waits for somebody, a foreign field goes to another reviewer."""
+    if verdict == Verdict.CANNOT_JUDGE and reason == "missing_context":
+        return ConflictStatus.DEFERRED.value
+    if verdict == Verdict.CANNOT_JUDGE and reason == "not_my_field":
+        return ConflictStatus.OPEN.value
+    return ConflictStatus.ADJUDICATED.value
+
+
+def resting_status(session: Session, conflict_id: int) -> str:
+    """The status of a case that nobody holds, from its last signed or skipped row."""
+    query = select(t.Adjudication).where(t.Adjudication.conflict_id == conflict_id, t.Adjudication.stage.in_(("signed", "skipped")))
+    last = session.scalar(query.order_by(t.Adjudication.id.desc()).limit(1))
+    if last is None:
+        return ConflictStatus.OPEN.value
+    return status_after(last.verdict, last.cannot_judge_reason) if last.stage == "signed" else status_after_skip(last.because)
+
+
+def status_after_skip(because: Iterable[Any]) -> str:
+    """A case that nobody can judge as it is waits; one that this person should not judge goes back to the queue."""
+    return ConflictStatus.DEFERRED.value if {"missing_context", "display_fault"} & set(because) else ConflictStatus.OPEN.value
+
+
+def state_of(session: Session, conflict: t.Conflict) -> dict[str, Any]:
+    """The state a refused person is shown: who holds the case, and the decision if it is closed."""
+    is_held = conflict.status == ConflictStatus.CLAIMED and bool(conflict.lease_expires_at and conflict.lease_expires_at >= utc_now())
+    holder = session.get(t.User, conflict.claimed_by) if is_held and conflict.claimed_by else None
+    decision = last_signed(session, conflict.id) if conflict.status == ConflictStatus.ADJUDICATED else None
+    by = session.get(t.User, decision.user_id) if decision else None
+    return {
+        "status": conflict.status,
+        "version": conflict.version,
+        "holder": holder.display_name if holder else None,
+        "verdict": decision.verdict if decision else None,
+        "note": decision.note if decision else None,
+        "by": by.display_name if by else None,
+        "at": decision.created_at.isoformat() if decision else None,
+    }
+
+
+def _rows(session: Session, conflict_id: int) -> tuple[t.Conflict, t.Sample, t.Completion]:
+    conflict = session.get(t.Conflict, conflict_id)
+    sample = session.get(t.Sample, conflict.sample_id) if conflict else None
+    completion = session.get(t.Completion, conflict.completion_id) if conflict else None
+    if conflict is None or sample is None or completion is None:
+        raise NotFound("desk.no_such_case", case=conflict_id)
+    return conflict, sample, completion
+
+
+def _judgement(session: Session, conflict: t.Conflict) -> t.Judgement | None:
+    if conflict.judgement_id is not None:
+        return session.get(t.Judgement, conflict.judgement_id)
+    query = select(t.Judgement).where(t.Judgement.completion_id == conflict.completion_id)
+    return session.scalar(query.order_by(t.Judgement.id.desc()).limit(1))
+
+
+def _rule(rule: t.RuleScore) -> dict[str, Any]:
+    return {
+        "id": rule.rule_id,
+        "score": rule.score,
+        "unscored_reason": rule.unscored_reason,
+        "is_penalty": rule.rule_id in PENALTIES,
+        "lexicon_version": rule.lexicon_version,
+        "num_spans": len(rule.spans),
+        "terms": sorted({str(span.get("term", "")) for span in rule.spans if span.get("kind") == "miss"}),
+    }
+
+
+def _teacher(row: t.Judgement | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    return {
+        "name": row.teacher,
+        "is_offline": row.is_offline,
+        "score": row.teacher_score,
+        "unscored_reason": row.unscored_reason,
+        "safety_flag": row.safety_flag,
+        "critique": row.critique,
+        "suggested_answer": row.suggested_answer,
+        "rubric_version": row.rubric_version,
+    }
+
+
+def _own(session: Session, user_id: int, conflict_id: int) -> dict[str, Any] | None:
+    """This person's own last opinion, to fill the form again."""
+    row = own_blind(session, user_id, conflict_id)
+    if row is None:
+        return None
+    return {
+        "verdict": row.verdict,
+        "cannot_judge_reason": row.cannot_judge_reason,
+        "criteria": row.criteria,
+        "marks": row.marks,
+        "confidence": row.confidence,
+        "note": row.note,
+        "at": row.created_at.isoformat(),
+        "entry": audit_entry(session, row.id),
+    }
+
+
+def _plain(sentence: Sentence) -> str:
+    return sentence.text
+
+
+def _lay(cut: list[Sentence], text: str, spans: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Each sentence as segments {text, rules, kinds, terms}: the spans (code points of `text`) cut at sentence borders."""
+    return [_segments(sentence, text, spans) for sentence in cut]
+
+
+def _segments(sentence: Sentence, text: str, spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    inside = [s for s in spans if int(s["start"]) < sentence.end and int(s["end"]) > sentence.start]
+    borders = {sentence.start, sentence.end}
+    for span in inside:
+        borders |= {max(int(span["start"]), sentence.start), min(int(span["end"]), sentence.end)}
+    points = sorted(borders)
+    found = []
+    for start, end in pairwise(points):
+        over = [s for s in inside if int(s["start"]) <= start and int(s["end"]) >= end]
+        segment: dict[str, Any] = {"text": text[start:end]}
+        if over:
+            segment |= {
+                "rules": sorted({str(s["rule_id"]) for s in over}),
+                "kinds": sorted({str(s.get("kind", "hit")) for s in over}),
+                "terms": sorted({str(s.get("term", "")) for s in over}),
+            }
+        found.append(segment)
+    return found
+
+
+def _dropped(completion: t.Completion, spans: list[dict[str, Any]]) -> list[int]:
+    """Indexes of thinking sentences that raise an emergency sign which the answer never mentions."""
+    said = {s.get("term") for s in spans if s.get("part") == "answer" and s.get("rule_id") == "emergency"}
+    raised = [s for s in spans if s.get("part") == "thinking" and s.get("rule_id") == "emergency" and s.get("term") not in said]
+    cut = sentences(completion.thinking)
+    return [i for i, sentence in enumerate(cut) if any(s["start"] < sentence.end and s["end"] > sentence.start for s in raised)]

@@ -1,0 +1,200 @@
+"""The desk's one conversation: the page posts a list of messages, and gets receipts and what it needs to show next.
+
+Every message is its own transaction and gets its own answer, so that one refusal holds up nothing. The browser keeps a
+decision until it is acknowledged and resends it; the answer to a repeat is the first receipt. No state lives here: the page
+says which cases it has (`have`), and gets what is missing. Called by pages/case_desk.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from core import adjudication
+from core.adjudication import Decision, Receipt
+from core.desk import lease
+from core.desk.cases import blind_case, may_see_reveal, reveal, state_of
+from core.desk.queue import FILTERS, ORDERS, PAGE, counts, queue
+from core.errors import NotFound, Unavailable, UserError
+from core.home import current_home
+from core.i18n import catalogue, error_text, translate
+from db import tables as t
+from db.base import utc_now
+from db.engine import read_session
+
+#: Cases sent ahead of the one on screen, so that the next one is painted without waiting.
+NUM_AHEAD = 3
+MAX_MESSAGES = 200
+
+DECISIONS: dict[str, Callable[[int, Decision], Receipt]] = {
+    "commit": adjudication.commit_blind,
+    "sign": adjudication.sign,
+    "skip": adjudication.skip,
+    "stop_cord": adjudication.stop_cord,
+}
+
+
+def deliver(user_id: int, language: str, posted: Mapping[str, Any] | None = None, *, open_case: int | None = None) -> dict[str, Any]:
+    """Handle what the browser posted ({messages, view}) and say what it should show. `open_case` is a deep link.
+
+    Raises Forbidden when the person may not review (any more); a refused message is an answer in `acks`, not an exception.
+    """
+    with read_session() as session:
+        lease.reviewer(session, user_id)
+    posted = posted if isinstance(posted, Mapping) else {}
+    messages = posted.get("messages")
+    acks = [_answer(user_id, language, m) for m in (messages if isinstance(messages, list) else [])[:MAX_MESSAGES]]
+    reply: dict[str, Any] = {"now": utc_now().isoformat(), "acks": acks, "language": language}
+    try:
+        with read_session() as session:
+            reply |= _screen(session, user_id, language, posted.get("view"), acks, open_case)
+    except Unavailable as error:
+        reply["problem"] = error_text(error, language)
+    return reply
+
+
+def _answer(user_id: int, language: str, message: Any) -> dict[str, Any]:
+    """Do one message. `ok` with what was asked for, or the sentence that says why not; `retry` asks the browser to keep it."""
+    if not isinstance(message, Mapping):
+        message = {}
+    kind, case = message.get("type"), message.get("case")
+    ack: dict[str, Any] = {"id": message.get("id"), "type": kind, "case": case}
+    try:
+        if not isinstance(case, int) or isinstance(case, bool):
+            raise UserError("desk.field_unknown", field="case")
+        return ack | {"ok": True} | _do(user_id, str(kind), case, message)
+    except UserError as error:
+        shown = {key: error.params[key] for key in ("current", "submitted") if key in error.params}
+        refused = {"ok": False, "code": error.code, "text": error_text(error, language), "retry": isinstance(error, Unavailable)}
+        return ack | refused | shown
+
+
+def _do(user_id: int, kind: str, case: int, message: Mapping[str, Any]) -> dict[str, Any]:
+    token = str(message.get("lease_token") or "")
+    form = message.get("form")
+    form = form if isinstance(form, Mapping) else {}
+    if kind in DECISIONS:
+        version = message.get("version")
+        decision = Decision(case, str(message.get("id")), form, token, version if isinstance(version, int) else None)
+        receipt = DECISIONS[kind](user_id, decision)
+        return _jsonable(asdict(receipt)) | {"at": receipt.saved_at.isoformat()}
+    if kind == "claim":
+        claimed = lease.claim(user_id, case, lease_token=token or None)
+        return _jsonable(asdict(claimed)) | _draft(user_id, case)
+    if kind == "heartbeat":
+        return {"expires_at": lease.heartbeat(user_id, case, token).isoformat()}
+    if kind == "release":
+        lease.release(user_id, case, token)
+        return {}
+    if kind == "draft":
+        return {"at": lease.save_draft(user_id, case, dict(form)).isoformat()}
+    if kind == "hand_over":
+        to = message.get("to")
+        return {"expires_at": lease.hand_over(user_id, case, token, to if isinstance(to, int) else 0).isoformat()}
+    if kind == "colleagues":
+        return {"colleagues": lease.colleagues(user_id)}
+    if kind == "look":
+        return _draft(user_id, case) | _state(case)
+    raise UserError("desk.field_unknown", field="type")
+
+
+def _screen(session: Session, user_id: int, language: str, view: Any, acks: list[dict[str, Any]], open_case: int | None) -> dict[str, Any]:
+    view = view if isinstance(view, Mapping) else {}
+    status = view.get("status") if view.get("status") in FILTERS else "open"
+    order = view.get("order") if view.get("order") in ORDERS else "mixed"
+    only = view.get("language") if view.get("language") in ("en", "zh") else None
+    rows = queue(session, user_id, status=status, language=only, order=order)  # type: ignore[arg-type]
+    have = set(view["have"]) if isinstance(view.get("have"), list) else set()
+    wanted = _wanted(rows, view.get("current"), acks, open_case)
+    texts = strings(language)
+    screen: dict[str, Any] = {
+        "user": {"id": user_id, "name": lease.reviewer(session, user_id).display_name},
+        "view": {"status": status, "order": order, "language": only},
+        "queue": rows,
+        "page": PAGE,
+        "counts": counts(session, user_id, only),
+        "num_signed_today": _num_signed_today(session, user_id),
+        "lease_minutes": current_home().settings.case_lease_minutes,
+        "correction_minutes": adjudication.CORRECTION_MINUTES,
+        "cases": [_case(session, user_id, case) for case in wanted if case not in have and _exists(session, case)],
+        "reveals": [reveal(session, user_id, case) for case in _revealed(session, user_id, acks)],
+        "strings_version": texts["version"],
+    }
+    if open_case is not None and _exists(session, open_case):
+        screen["open"] = open_case
+    if view.get("strings_version") != texts["version"]:
+        screen["strings"] = texts["words"]
+    return screen
+
+
+def _wanted(rows: list[dict[str, Any]], current: Any, acks: list[dict[str, Any]], open_case: int | None) -> list[int]:
+    """The case on screen, those asked for, and the next few after it."""
+    ids = [row["id"] for row in rows]
+    here = ids.index(current) + 1 if current in ids else 0
+    asked = [ack["case"] for ack in acks if ack["type"] in ("look", "claim") and isinstance(ack["case"], int)]
+    first = [case for case in (open_case, current) if isinstance(case, int)]
+    return list(dict.fromkeys([*first, *asked, *ids[here : here + NUM_AHEAD + 1], *ids[:NUM_AHEAD]]))
+
+
+def _case(session: Session, user_id: int, conflict_id: int) -> dict[str, Any]:
+    """The blind case, and whether this person has already committed on it (so the page asks for the reveal)."""
+    return blind_case(session, conflict_id) | {"is_committed": may_see_reveal(session, user_id, conflict_id)}
+
+
+def _exists(session: Session, conflict_id: int) -> bool:
+    return session.get(t.Conflict, conflict_id) is not None
+
+
+def _revealed(session: Session, user_id: int, acks: list[dict[str, Any]]) -> list[int]:
+    """Cases whose reveal was just earned or asked for."""
+    asked = [
+        a["case"] for a in acks if isinstance(a["case"], int) and (a["type"] in ("look", "claim") or (a["type"] == "commit" and a["ok"]))
+    ]
+    return [case for case in dict.fromkeys(asked) if may_see_reveal(session, user_id, case)]
+
+
+def _draft(user_id: int, conflict_id: int) -> dict[str, Any]:
+    with read_session() as session:
+        row = session.scalar(select(t.Draft).where(t.Draft.conflict_id == conflict_id, t.Draft.user_id == user_id))
+        return {"draft": row.payload if row else None}
+
+
+def _state(conflict_id: int) -> dict[str, Any]:
+    with read_session() as session:
+        conflict = session.get(t.Conflict, conflict_id)
+        if conflict is None:
+            raise NotFound("desk.no_such_case", case=conflict_id)
+        return {"state": state_of(session, conflict)}
+
+
+def _num_signed_today(session: Session, user_id: int) -> int:
+    midnight = utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
+    query = select(func.count(t.Adjudication.id)).where(
+        t.Adjudication.user_id == user_id, t.Adjudication.stage == "signed", t.Adjudication.supersedes_id.is_(None)
+    )
+    return session.scalar(query.where(t.Adjudication.created_at >= midnight)) or 0
+
+
+@cache
+def strings(language: str) -> dict[str, Any]:
+    """The words of the screen: the `ui_` keys of desk.toml and the names of rules and reasons, with a version by content."""
+    words = {key.removeprefix("ui_"): text[language] for key, text in catalogue("desk").items() if key.startswith("ui_")}
+    words |= {f"scoring.{key}": translate(f"scoring.{key}", language) for key in _scoring_keys()}
+    digest = hashlib.sha256(json.dumps(words, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return {"words": words, "version": digest[:12]}
+
+
+def _scoring_keys() -> list[str]:
+    return [key for key in catalogue("scoring") if key.startswith(("rule_", "reason_"))]
+
+
+def _jsonable(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in values.items()}
