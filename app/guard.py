@@ -64,10 +64,10 @@ class People:
         self._known: dict[str, tuple[float, Person | None]] = {}
         self._touched: dict[int, float] = {}
 
-    async def find(self, token: str) -> Person | None:
+    async def find(self, token: str, *, is_fresh: bool = False) -> Person | None:
         now = time.monotonic()
         found = self._known.get(token)
-        if found and now - found[0] < CACHE_S:
+        if found and not is_fresh and now - found[0] < CACHE_S:
             return found[1]
         person = await run_sync(accounts.person_for_token, token)
         if len(self._known) > 5000:
@@ -100,7 +100,8 @@ class Guard:
         language = settings.language
         token = _token(headers, path, settings)
         refusal = _check_origin(scope, headers, settings)
-        person = await self.people.find(token) if token and not refusal else None
+        # a page that loads shows the theme and role of this very moment
+        person = await self.people.find(token, is_fresh=_is_navigation(scope, headers)) if token and not refusal else None
         if person:
             language = person.language
             _introduce(scope, person)
