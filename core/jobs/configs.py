@@ -31,7 +31,10 @@ class DemoBaseConfig(JobConfig):
     hidden_size: int = option(128, "Width of the model.", "模型宽度。", advanced=True, ge=16)
     num_layers: int = option(4, "Number of layers.", "层数。", advanced=True, ge=1)
     vocab_size: int = option(2048, "Size of the tokenizer's vocabulary.", "词表大小。", advanced=True, ge=300)
-    num_documents: int = option(8000, "Texts to pretrain on.", "预训练文本数量。", advanced=True, ge=16)
+    num_documents: int = option(8000, "Plain texts to pretrain on.", "预训练文本数量。", advanced=True, ge=16)
+    num_chats: int = option(4000, "Imperfect chat answers to pretrain on.", "预训练对话数量。", advanced=True, ge=1)
+    num_epochs: float = option(1.0, "Passes over the texts.", "训练轮数。", advanced=True, gt=0)
+    init_std: float = option(0.07, "Standard deviation of the initial weights.", "初始权重标准差。", advanced=True, gt=0)
     learning_rate: float = option(3e-3, "Peak learning rate.", "最大学习率。", advanced=True, gt=0)
     tokens_per_batch: int = option(512, "Tokens per update.", "每次更新的词元数。", advanced=True, ge=32)
 
