@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db import tables as t
@@ -71,3 +71,8 @@ def verify(session: Session) -> int | None:
             return entry.id
         previous = entry.entry_hash
     return None
+
+
+def count(session: Session) -> int:
+    """How many entries the chain has."""
+    return session.scalar(select(func.count()).select_from(t.AuditEntry)) or 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.util import find_spec
+from pkgutil import iter_modules
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,21 +11,22 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
+from app import api as package
 from app.api.access import language_of
 from app.errors import describe
 from core import health
 from core.errors import NotFound, UserError
 
-ROUTERS = ("system", "jobs", "ask", "evaluations")
 SWAGGER = "/assets/web/swagger"
 
 
 def build() -> FastAPI:
-    """The application, to be mounted under /api."""
+    """The application, to be mounted under /api: every module of this package that has a `router`."""
     api = FastAPI(title="Consilium", version=health.version(), docs_url=None, redoc_url=None)
-    for name in ROUTERS:
-        if find_spec(f"app.api.{name}") is not None:
-            api.include_router(import_module(f"app.api.{name}").router)
+    for found in iter_modules(package.__path__):
+        router = getattr(import_module(f"app.api.{found.name}"), "router", None)
+        if router is not None:
+            api.include_router(router)
     api.add_exception_handler(RequestValidationError, _on_bad_request)
     api.add_exception_handler(HTTPException, _on_http_error)
     api.add_exception_handler(UserError, _on_error)

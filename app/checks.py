@@ -1,0 +1,41 @@
+"""`./run.sh test`: ruff, mypy and pytest; what pytest is given after `test` goes to pytest. Its closing line comes last."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+from app.console import say, word
+from core.settings import ROOT
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def run(arguments: list[str]) -> int:
+    """Run all checks, also after one has failed. Returns 0 only when all are clean."""
+    if not any(shutil.which(browser) for browser in BROWSERS):
+        install_browser()
+    python = sys.executable
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CONSILIUM_")}
+    codes = []
+    if not arguments:
+        for command in ([python, "-m", "ruff", "check", "."], [python, "-m", "ruff", "format", "--check", "."], [python, "-m", "mypy"]):
+            say("> " + " ".join(command[2:]))
+            codes.append(subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode)
+    if any(codes):
+        say(word("checks_failed"), is_error=True)
+    codes.append(subprocess.run([python, "-m", "pytest", *arguments], cwd=ROOT, env=environment, check=False).returncode)
+    return max(codes)
+
+
+def install_browser() -> None:
+    """Chromium for the browser tests, where the system's packages may be installed; otherwise say what is skipped."""
+    if shutil.which("apt-get") and os.geteuid() == 0:
+        say(word("installing_browser"))
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium", "fonts-noto-cjk"]):
+            subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
+    if not any(shutil.which(browser) for browser in BROWSERS):
+        say(word("no_browser"), is_error=True)
