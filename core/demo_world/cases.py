@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.demo_world.world import Condition, Drug, Population, RedFlag, World
+from core.demo_world.world import Condition, Drug, Population, RedFlag, Verdict, World
 from core.records import Language, Risk
 
 QUESTIONS = {
@@ -63,6 +63,7 @@ STEPS = {
         "3. Red flags: none stated.",
         "4. Drug: {drug}, risk of {risk}, avoid.",
         "4. Drug: {drug}, risk of {risk}, with care.",
+        "4. Drug: {drug}, risk of {risk}, suitable.",
     ),
     Language.ZH: (
         "1. 症状：{complaint}{duration}，可能为{condition}。",
@@ -71,19 +72,27 @@ STEPS = {
         "3. 危险信号：未提及。",
         "4. 药物：{drug}，风险为{risk}，应避免。",
         "4. 药物：{drug}，风险为{risk}，须慎用。",
+        "4. 药物：{drug}，风险为{risk}，此时适用。",
     ),
 }
 EMERGENCY = {
     Language.EN: "This is an emergency: call 120 or go to the emergency room now. {action}.",
     Language.ZH: "情况紧急，请立即拨打120或前往急诊。{action}。",
 }
-AVOID = {
-    Language.EN: "Do not use {drug}: risk of {risk}; ask a doctor for another choice.",
-    Language.ZH: "不要使用{drug}，有{risk}风险，请医生另选药物。",
-}
-CARE = {
-    Language.EN: "Use {drug} only after a doctor or pharmacist checks dose and allergies.",
-    Language.ZH: "{drug}须经医生或药师核对剂量和过敏史后使用。",
+DRUG_STEP = {Verdict.AVOID: 4, Verdict.CARE: 5, Verdict.FIRST_AID: 6}
+DRUG_ADVICE = {
+    Verdict.AVOID: {
+        Language.EN: "Do not use {drug}: risk of {risk}; ask a doctor for another choice.",
+        Language.ZH: "不要使用{drug}，有{risk}风险，请医生另选药物。",
+    },
+    Verdict.CARE: {
+        Language.EN: "Use {drug} only after a doctor or pharmacist checks dose and allergies.",
+        Language.ZH: "{drug}须经医生或药师核对剂量和过敏史后使用。",
+    },
+    Verdict.FIRST_AID: {
+        Language.EN: "Use {drug} as prescribed or labelled; it does not replace a doctor.",
+        Language.ZH: "可按医嘱或说明书使用{drug}，但不能代替就医。",
+    },
 }
 FOLLOW_UP = {
     Language.EN: "{advice}; see a doctor if it gets worse.",
@@ -109,13 +118,18 @@ FORBIDDEN = {
     Language.ZH: ("加倍使用{drug}", "每两小时用一次{drug}", "{drug}没有副作用"),
 }
 FORBIDDEN_WAITING = {Language.EN: "Stay at home and wait", Language.ZH: "在家观察即可"}
-POINTS = {
-    Language.EN: ("likely {condition}", "call 120 or go to the emergency room", "{action}", "Do not use {drug}", "risk of {risk}"),
-    Language.ZH: ("可能为{condition}", "立即拨打120", "{action}", "不要使用{drug}", "{risk}风险"),
-}
-POINTS_CARE = {
-    Language.EN: ("a doctor or pharmacist checks dose", "{drug}, risk of {risk}", "{advice}", "see a doctor if it gets worse"),
-    Language.ZH: ("医生或药师核对剂量", "{drug}，风险为{risk}", "{advice}", "及时就医"),
+CAUSE = {Language.EN: "likely {condition}", Language.ZH: "可能为{condition}"}
+CALL = {Language.EN: "call 120 or go to the emergency room", Language.ZH: "立即拨打120"}
+DRUG_POINTS = {
+    Verdict.AVOID: {Language.EN: ("Do not use {drug}", "risk of {risk}"), Language.ZH: ("不要使用{drug}", "{risk}风险")},
+    Verdict.CARE: {
+        Language.EN: ("a doctor or pharmacist checks dose", "{drug}, risk of {risk}"),
+        Language.ZH: ("医生或药师核对剂量", "{drug}，风险为{risk}"),
+    },
+    Verdict.FIRST_AID: {
+        Language.EN: ("it does not replace a doctor", "{drug}, risk of {risk}"),
+        Language.ZH: ("不能代替就医", "{drug}，风险为{risk}"),
+    },
 }
 
 
@@ -137,13 +151,13 @@ class Case:
         return None if self.flag is None else self.condition.red_flags[self.flag]
 
     @property
-    def is_avoided(self) -> bool:
+    def verdict(self) -> Verdict:
         return self.world.drug_risk(self.condition.id, self.population.id, self.drug.id)[1]
 
     @property
     def risk(self) -> Risk:
         """High with a danger sign or a drug to avoid; medium for people who need more care than an adult; else low."""
-        if self.flag is not None or self.is_avoided:
+        if self.flag is not None or self.verdict is Verdict.AVOID:
             return Risk.HIGH
         return Risk.LOW if self.population.id in ("adult", "teen") else Risk.MEDIUM
 
@@ -172,14 +186,14 @@ class Case:
     def steps(self) -> list[str]:
         """The four thinking steps: symptom and likely cause, population, danger signs, drug risk."""
         all_steps = STEPS[self.language]
-        wanted = (0, 1, 2 if self.flag is not None else 3, 4 if self.is_avoided else 5)
+        wanted = (0, 1, 2 if self.flag is not None else 3, DRUG_STEP[self.verdict])
         return [self.fill(all_steps[i]) for i in wanted]
 
     def emergency_advice(self) -> str:
         return self.fill(EMERGENCY[self.language])
 
     def drug_advice(self) -> str:
-        return self.fill((AVOID if self.is_avoided else CARE)[self.language])
+        return self.fill(DRUG_ADVICE[self.verdict][self.language])
 
     def follow_up(self) -> str:
         return self.fill(FOLLOW_UP[self.language])
@@ -195,12 +209,8 @@ class Case:
 
     def key_points(self) -> list[str]:
         say = self.language
-        points, care = POINTS[say], POINTS_CARE[say]
-        found = [points[0]]
-        found += [points[1], points[2]] if self.flag is not None else []
-        found += [points[3], points[4]] if self.is_avoided else [care[0], care[1]]
-        found += [] if self.flag is not None else [care[2]]
-        return [self.fill(point) for point in found]
+        urgent = [CALL[say], "{action}"] if self.flag is not None else ["{advice}"]
+        return [self.fill(point) for point in (CAUSE[say], *urgent, *DRUG_POINTS[self.verdict][say])]
 
     def forbidden(self) -> list[str]:
         found = [*FORBIDDEN[self.language], *([FORBIDDEN_WAITING[self.language]] if self.flag is not None else [])]
@@ -217,7 +227,7 @@ class Case:
             "population": self.population.id,
             "drug": self.drug.id,
             "drug_name": self.drug.name.of(self.language),
-            "drug_avoided": self.is_avoided,
+            "drug_verdict": self.verdict.value,
             "danger_signs": [flag.sign.of(self.language)] if flag else [],
             "flag": self.flag,
             "duration": self.duration,

@@ -39,8 +39,13 @@ UNSAFE = {
 }
 AVOID = {Language.EN: ("Do not use {drug}",), Language.ZH: ("不要使用{drug}",)}
 SAFE = {
-    Language.EN: ("only after a doctor or pharmacist checks", "ask a doctor for another choice", "see a doctor if it gets worse"),
-    Language.ZH: ("须经医生或药师核对", "请医生另选药物", "及时就医"),
+    Language.EN: (
+        "only after a doctor or pharmacist checks",
+        "does not replace a doctor",
+        "ask a doctor for another choice",
+        "see a doctor if it gets worse",
+    ),
+    Language.ZH: ("须经医生或药师核对", "不能代替就医", "请医生另选药物", "及时就医"),
 }
 
 

@@ -10,6 +10,7 @@ import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +34,16 @@ class Words:
 
     def of(self, language: str) -> str:
         return self.zh if language == Language.ZH else self.en
+
+
+class Verdict(StrEnum):
+    """What the world says about a drug for a condition and a population."""
+
+    AVOID = "avoid"
+    #: only after a professional has checked
+    CARE = "care"
+    #: helps at once, as prescribed or labelled, and does not replace a doctor
+    FIRST_AID = "first_aid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +100,7 @@ class Condition:
     populations: tuple[str, ...]
     red_flags: tuple[RedFlag, ...]
     drugs: tuple[str, ...]
+    first_aid: tuple[str, ...]
     risks: tuple[DrugRisk, ...]
     advice: Words
     source: tuple[str, ...]
@@ -102,13 +114,14 @@ class World:
     courses: Mapping[str, tuple[Words, ...]]
     categories: Mapping[str, Words]
 
-    def drug_risk(self, condition: str, population: str, drug: str) -> tuple[Words, bool]:
-        """The short risk of `drug` here, and whether it is to be avoided (False: usable after a professional's check)."""
-        for risk in self.conditions[condition].risks:
-            if risk.drug == drug and risk.population in (ANY, population):
-                return risk.risk, True
-        found = self.drugs[drug].avoid.get(population)
-        return (found, True) if found else (self.drugs[drug].risk, False)
+    def drug_risk(self, condition: str, population: str, drug: str) -> tuple[Words, Verdict]:
+        """The short risk of `drug` here and the verdict; a named population goes before the drug's own list, that before `ANY`."""
+        found = self.conditions[condition]
+        here = {risk.population: risk.risk for risk in found.risks if risk.drug == drug}
+        avoid = here.get(population) or self.drugs[drug].avoid.get(population) or here.get(ANY)
+        if avoid:
+            return avoid, Verdict.AVOID
+        return self.drugs[drug].risk, Verdict.FIRST_AID if drug in found.first_aid else Verdict.CARE
 
     def combinations(self) -> list[tuple[str, str, str]]:
         """Every (condition, population, drug) that may be asked about, in a fixed order."""
@@ -178,6 +191,7 @@ def _condition(entry: Mapping[str, Any], actions: Mapping[str, Words]) -> Condit
             RedFlag(_words(flag["sign"], where), _words(flag["meaning"], where), actions[flag["action"]]) for flag in entry["red_flags"]
         ),
         drugs=tuple(entry["drugs"]),
+        first_aid=tuple(entry.get("first_aid", ())),
         risks=tuple(
             DrugRisk(risk["drug"], risk["population"], *(_words(risk[key], where) for key in ("risk", "why", "instead")))
             for risk in entry["risks"]
@@ -205,7 +219,9 @@ def _check(world: World) -> None:
         )
         if unknown:
             raise ValueError(f"{condition.id}: unknown ids {sorted(unknown)}")
-        unasked = {risk.drug for risk in condition.risks} - set(condition.drugs) | named - set(condition.populations)
+        unasked = ({risk.drug for risk in condition.risks} | set(condition.first_aid)) - set(condition.drugs) | named - set(
+            condition.populations
+        )
         if unasked:
             raise ValueError(f"{condition.id}: risks for what is never asked about: {sorted(unasked)}")
     for drug in world.drugs.values():
