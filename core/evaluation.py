@@ -6,6 +6,8 @@ leaves unscored rows out and counts them. Differences are candidate minus baseli
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypedDict, cast
 
 from sqlalchemy import select
@@ -13,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from core.errors import NotFound
 from db import tables as t
+from db.engine import read_session
 
 #: Below this many scored prompts a slice's mean is not shown.
 MIN_SLICE = 30
@@ -118,3 +121,67 @@ def newest_covering(session: Session, *names: str) -> t.Evaluation | None:
         if set(names) <= set(report_of(row)["versions"]):
             return row
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One prompt with what both versions wrote; an answer is None when the report did not keep it."""
+
+    sample_id: int
+    question: str
+    language: str
+    risk: str
+    baseline: str | None
+    candidate: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One line of the list of evaluations."""
+
+    id: int
+    name: str
+    versions: tuple[str, ...]
+    num_regressions: int
+    job_id: int | None
+    created_at: datetime
+
+
+def list_evaluations() -> list[Listed]:
+    """Newest first."""
+    with read_session() as session:
+        return [_listed(row) for row in evaluations(session)]
+
+
+def open_report(evaluation_id: int) -> EvaluationReport:
+    """One report. Raises NotFound("evaluations.no_such_evaluation")."""
+    with read_session() as session:
+        return report_of(get_evaluation(session, evaluation_id))
+
+
+def answers_of(report: EvaluationReport, comparison: Comparison, *, limit: int = 20) -> list[Answered]:
+    """The prompts on which the candidate lost emergency advice, with the very answers that were measured."""
+    ids = comparison["emergency_regressions"][:limit]
+    versions = report["versions"]
+    kept = [versions[n].get("completions", {}) if n in versions else {} for n in (report["baseline"], comparison["candidate"])]
+    found = []
+    with read_session() as session:
+        for sample_id in ids:
+            sample = session.get(t.Sample, sample_id)
+            if sample is None:
+                continue
+            texts = [_answer(session, one.get(str(sample_id))) for one in kept]
+            found.append(Answered(sample.id, sample.text, sample.language, sample.risk, texts[0], texts[1]))
+    return found
+
+
+def _answer(session: Session, completion_id: int | None) -> str | None:
+    row = session.get(t.Completion, completion_id) if completion_id is not None else None
+    return row.answer if row else None
+
+
+def _listed(row: t.Evaluation) -> Listed:
+    report = report_of(row)
+    lost = sum(len(c["emergency_regressions"]) for c in report["comparisons"])
+    others = [name for name in report["versions"] if name != report["baseline"]]
+    return Listed(row.id, row.name, (report["baseline"], *others), lost, row.job_id, row.created_at)

@@ -24,13 +24,15 @@ from core.errors import Conflicting, Forbidden, NotFound, UserError
 from core.home import Home
 from core.records import Role, VersionKind, VersionStatus
 from db import tables as t
+from db.engine import write_session
 
 #: Letters of any script, digits, `_ . -`, and `/` for hub names. The name is also a folder name, so no `..` and no leading dot.
 NAME = re.compile(r"^\w[\w.\-]*(?:/\w[\w.\-]*)*$")
 #: Files that decide what a model says. Optimiser states, logs and model cards may change without making it another model.
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".gguf"})
 WEIGHT_FILES = frozenset({"config.json", "generation_config.json", "adapter_config.json", "tokenizer.json", "chat_template.jinja"})
-ENVIRONMENT_NAME = re.compile(r"^[A-Z][A-Z0-9_]{0,99}$")
+#: only such variables are ever sent to an endpoint, so that no other secret of the machine can be read through one
+KEY_VARIABLE = re.compile(r"^[A-Z][A-Z0-9_]{0,90}_API_KEY$")
 
 
 class Weights(StrEnum):
@@ -110,26 +112,26 @@ def register_version(
     return row
 
 
-def register_external(
-    session: Session, *, name: str, url: str, model: str, key_variable: str, is_toy: bool, actor: t.User, note: str = ""
-) -> t.ModelVersion:
+def add_external(user_id: int, *, name: str, url: str, model: str, key_variable: str, note: str = "") -> str:
     """Register an OpenAI-compatible endpoint as a version. Only the NAME of the variable that holds the key is stored.
 
-    Raises UserError("models.bad_url" / "models.bad_key_variable" / "models.no_endpoint_model") and as `check_name_free`.
+    Raises Forbidden (engineers and administrators may), UserError("models.bad_url" / "models.bad_key_variable" /
+    "models.no_endpoint_model") and as `check_name_free`.
     """
     url = url.strip().rstrip("/")
-    if not re.match(r"^https?://[^\s/@]+(/\S*)?$", url):  # no user:password@ in a stored address
-        raise UserError("models.bad_url", url=url)
-    if key_variable and not ENVIRONMENT_NAME.match(key_variable):
+    if not re.match(r"^https?://[^\s/@?#]+(/[^\s?#]*)?$", url):  # no user:password@ and no ?key= in a stored address
+        raise UserError("models.bad_url")
+    if key_variable and not KEY_VARIABLE.match(key_variable):
         raise UserError("models.bad_key_variable")  # the value is not echoed: it may be the key itself, pasted by mistake
     if not model.strip():
         raise UserError("models.no_endpoint_model")
-    row = register_version(
-        session, name=name.strip(), kind=VersionKind.EXTERNAL, is_toy=is_toy, manifest={"key_variable": key_variable}, created_by=actor.id
-    )
-    row.endpoint_url, row.endpoint_model, row.note = url, model.strip(), note
-    audit.record(session, "register_external", "model_version", row.id, actor_id=actor.id, detail={"name": row.name, "url": url})
-    return row
+    with write_session() as session:
+        actor = require_role(session.get(t.User, user_id), Role.ENGINEER, Role.ADMIN)
+        manifest = {"key_variable": key_variable}
+        row = register_version(session, name=name.strip(), kind=VersionKind.EXTERNAL, manifest=manifest, created_by=actor.id)
+        row.endpoint_url, row.endpoint_model, row.note = url, model.strip(), note.strip()
+        audit.record(session, "register_external", "model_version", row.id, actor_id=actor.id, detail={"name": row.name, "url": url})
+        return row.name
 
 
 def get_version(session: Session, name: str) -> t.ModelVersion:

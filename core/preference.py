@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -22,7 +22,7 @@ from core.completions import split_completion
 from core.datasets import store_completions, to_completion, to_prompt
 from core.errors import Conflicting, NotFound, UserError
 from core.models import get_version, require_role
-from core.records import Message, Role, Vote
+from core.records import Prompt, Role, Vote
 from core.rewards import normalised_rules
 from core.scoring import Scored, open_scorer, store_scores
 from db import tables as t
@@ -37,6 +37,15 @@ Mode = Literal["blind", "open"]
 
 
 @dataclass(frozen=True, slots=True)
+class Decoding:
+    """How both sides are asked; stored with the pair."""
+
+    temperature: float
+    seed: int
+    max_new_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """A comparison about to be streamed. `left` and `right` are version names and stay on the server in a blind pair."""
 
@@ -44,7 +53,7 @@ class Pair:
     mode: Mode
     left: str
     right: str
-    messages: tuple[Message, ...]
+    prompt: Prompt
     is_toy: bool
 
 
@@ -61,6 +70,7 @@ class Produced:
 class RevealedSide:
     """What is told about one side once its reader may know."""
 
+    version_id: int
     name: str
     content_hash: str
     kind: str
@@ -73,8 +83,6 @@ class RevealedSide:
 class Reveal:
     left: RevealedSide
     right: RevealedSide
-    left_version_id: int
-    right_version_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +124,7 @@ def first_stands_left(user_id: int, low_id: int, high_id: int, *, num_low_left: 
     return hashlib.sha256(f"{user_id}|{low_id}|{high_id}|{ordinal}".encode()).digest()[0] % 2 == 0
 
 
-def open_pair(user_id: int, first: str, second: str, sample_id: int, *, mode: Mode, decoding: dict[str, Any]) -> Pair:
+def open_pair(user_id: int, first: str, second: str, sample_id: int, *, mode: Mode, decoding: Decoding) -> Pair:
     """Make the pair before anything is streamed. Open mode keeps the chosen sides; blind mode places them.
 
     Raises Forbidden, UserError("bench.same_version"), NotFound("models.no_such_version" / "bench.no_such_question").
@@ -131,11 +139,11 @@ def open_pair(user_id: int, first: str, second: str, sample_id: int, *, mode: Mo
             raise NotFound("bench.no_such_question")
         left, right = (one, two) if mode == "open" else _placed(session, user.id, one, two)
         row = t.BenchPair(
-            user_id=user.id, sample_id=sample.id, left_version_id=left.id, right_version_id=right.id, mode=mode, decoding=dict(decoding)
+            user_id=user.id, sample_id=sample.id, left_version_id=left.id, right_version_id=right.id, mode=mode, decoding=asdict(decoding)
         )
         session.add(row)
         session.flush()
-        return Pair(row.id, mode, left.name, right.name, to_prompt(sample).messages, one.is_toy or two.is_toy)
+        return Pair(row.id, mode, left.name, right.name, to_prompt(sample), one.is_toy or two.is_toy)
 
 
 def close_pair(user_id: int, pair_id: int, left: Produced, right: Produced) -> bool:
@@ -229,7 +237,7 @@ def reveal(user_id: int, pair_id: int) -> Reveal:
                 (pair.right_version_id, pair.right_completion_id, "right_s"),
             )
         ]
-    return Reveal(sides[0], sides[1], pair.left_version_id, pair.right_version_id)
+    return Reveal(sides[0], sides[1])
 
 
 def _placed(session: Session, user_id: int, one: t.ModelVersion, two: t.ModelVersion) -> tuple[t.ModelVersion, t.ModelVersion]:
@@ -302,4 +310,4 @@ def _revealed(session: Session, version_id: int, completion_id: int | None, seco
     version = session.get_one(t.ModelVersion, version_id)
     completion = session.get(t.Completion, completion_id) if completion_id is not None else None
     thinking = completion.thinking if completion else ""
-    return RevealedSide(version.name, version.content_hash, version.kind, version.is_toy, thinking, seconds)
+    return RevealedSide(version.id, version.name, version.content_hash, version.kind, version.is_toy, thinking, seconds)

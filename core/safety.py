@@ -18,6 +18,7 @@ from core.models import require_role
 from core.records import ConflictStatus, Role
 from db import tables as t
 from db.base import utc_now
+from db.engine import write_session
 
 BENCH_SAFETY = "bench_safety"
 #: above every priority that `core.conflicts.priority` gives (at most 1.8): a reported danger is looked at first
@@ -68,12 +69,12 @@ def file_case(
     return case
 
 
-def close_case(session: Session, case_id: int, *, actor: t.User, reason: str) -> t.SafetyCase:
-    """Close a case with a reason. Only a clinician or an administrator may: it lifts a block on promotion.
+def close_case(session: Session, case_id: int, *, actor: t.User | None, reason: str) -> t.SafetyCase:
+    """Close a case with a reason. `actor` is a clinician or an administrator: it lifts a block on promotion.
 
     Raises Forbidden, UserError("models.reason_missing"), NotFound("models.no_such_case"), Conflicting("models.case_closed").
     """
-    require_role(actor, Role.CLINICIAN, Role.ADMIN)
+    actor = require_role(actor, Role.CLINICIAN, Role.ADMIN)
     if not reason.strip():
         raise UserError("models.reason_missing")
     case = session.get(t.SafetyCase, case_id, with_for_update=True)
@@ -85,6 +86,12 @@ def close_case(session: Session, case_id: int, *, actor: t.User, reason: str) ->
     audit.record(session, "close_safety_case", "safety_case", case.id, actor_id=actor.id, reason=reason.strip())
     session.flush()
     return case
+
+
+def close(user_id: int, case_id: int, reason: str) -> None:
+    """`close_case` in a transaction of its own, for screens."""
+    with write_session() as session:
+        close_case(session, case_id, actor=session.get(t.User, user_id), reason=reason)
 
 
 def count_open(session: Session, version_id: int) -> int:

@@ -1,0 +1,127 @@
+"""Models: every version with its lineage, manifest and measurements; promotion, roll-back, external endpoints, history."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.i18n import t
+from app.models_widgets import PROMOTERS, external_form, sign
+from app.session import current_user, require
+from app.widgets import guarded, job_url, page_title, status_badge
+from core import model_list, safety
+from core.model_list import VersionShown
+
+ROLES = ("product", "engineer", "admin")
+
+
+def table(columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+    """Rows under translated headings."""
+    heads = [t(f"models.col_{c}") for c in columns]
+    st.dataframe([dict(zip(heads, row, strict=True)) for row in rows], hide_index=True, width="stretch")
+
+
+def show_service() -> None:
+    """Who serves, since when, by whom; one press back to who served before."""
+    now = model_list.service()
+    if now is None:
+        st.info(t("models.none_serving"), icon=":material/podium:")
+        return
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        with st.container():
+            st.markdown(f"**{t('models.serving_now', name=now.name)}** `#{now.content_hash[:8]}`")
+            if (e := now.since) is not None:
+                st.caption(f"{t('models.since', date=f'{e.created_at:%Y-%m-%d %H:%M}', who=e.signed_name)} · {e.reason}")
+        if current_user().role in PROMOTERS and now.previous:
+            target = st.selectbox(t("models.previous"), now.previous, key="models_previous", width=220)
+            if st.button(t("models.roll_back"), key="models_roll_back", icon=":material/undo:"):
+                st.dialog(t("models.roll_back_title"), width="medium")(sign)("roll_back", target, now.name)
+
+
+def show_versions(versions: list[VersionShown]) -> VersionShown:
+    """The table, and which one is looked at (also by ?version=)."""
+    rows: list[tuple[object, ...]] = [
+        (
+            v.name + (f" ({t('models.toy')})" if v.is_toy else ""),
+            t(f"common.status_{v.status}"),
+            t(f"models.kind_{v.kind}"),
+            " ← ".join(v.lineage),
+            v.num_open_cases,
+            f"{v.created_at:%Y-%m-%d %H:%M}",
+        )
+        for v in versions
+    ]
+    table(("version", "status", "kind", "lineage", "cases", "made"), rows)
+    asked = st.query_params.get("version")
+    names = [v.name for v in versions]
+    index = names.index(asked) if asked in names else 0
+    name = st.selectbox(t("models.choose"), names, index=index, key="models_chosen")
+    return versions[names.index(name)]
+
+
+def show_detail(version: VersionShown) -> None:
+    """One version: what it is, whether the disk agrees, how it measured, what is open against it."""
+    detail = model_list.version_detail(version.name)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        status_badge(version.status)
+        st.badge(t(f"models.kind_{version.kind}"), color="blue")
+        if version.is_toy:
+            st.badge(t("models.toy"), color="orange", icon=":material/toys:")
+        st.badge(t(f"models.weights_{detail.weights}"), color="green" if detail.weights in ("intact", "remote") else "red")
+        if version.job_id is not None:
+            st.link_button(t("models.job", id=version.job_id), job_url(version.job_id))
+    if detail.endpoint_url:
+        st.markdown(t("models.endpoint", url=detail.endpoint_url, model=detail.endpoint_model))
+    st.caption(f"{' ← '.join(version.lineage)} · sha256 `{version.content_hash or '–'}` {detail.note}")
+    for case in detail.cases:
+        show_case(case.id, t("models.case", id=case.id, who=case.reported_by, question=case.question[:160]))
+    if detail.measured:
+        lines = [(f"{e} · {n}", m, "–" if low is None else f"{low:.3f} – {high:.3f}") for e, n, m, low, high in detail.measured]
+        table(("evaluation", "mean", "interval"), list(lines))
+    with st.expander(t("models.manifest")):
+        st.json(detail.manifest)
+    if (
+        current_user().role in PROMOTERS
+        and version.status != "serving"
+        and st.button(t("models.promote", name=version.name), key="models_promote", type="primary", icon=":material/rocket_launch:")
+    ):
+        now = model_list.service()
+        st.dialog(t("models.promote_title"), width="medium")(sign)("promote", version.name, now.name if now else None)
+
+
+def show_case(case_id: int, text: str) -> None:
+    """An open safety case; an administrator may close it here, clinicians decide it on the desk."""
+    st.warning(text, icon=":material/health_and_safety:")
+    if current_user().role == "admin":
+        with st.popover(t("models.close_case", id=case_id)), st.form(f"models_case_{case_id}", border=False):
+            reason = st.text_area(t("models.reason"), key=f"models_case_reason_{case_id}")
+            if st.form_submit_button(t("models.close_case", id=case_id)):
+                with guarded():
+                    safety.close(require("admin").id, case_id, reason)
+                    st.rerun()
+
+
+def main() -> None:
+    require(*ROLES)
+    page_title("models.title")
+    if done := st.session_state.pop("models_done", None):
+        st.success(done)
+    versions = model_list.list_versions()
+    if versions:
+        show_service()
+        show_detail(show_versions(versions))
+    else:
+        st.info(t("models.empty"), icon=":material/deployed_code:")
+    if current_user().role in ("engineer", "admin"):
+        external_form()
+    events = model_list.serving_history()
+    if events:
+        st.subheader(t("models.history"), anchor=False)
+        lines = [
+            (f"{e.created_at:%Y-%m-%d %H:%M}", t(f"models.action_{e.action}"), e.from_version or "–", e.to_version, e.signed_name, e.reason)
+            for e in events
+        ]
+        table(("when", "action", "from", "version", "who", "reason"), list(lines))
+
+
+with guarded():
+    main()
