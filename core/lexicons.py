@@ -1,0 +1,286 @@
+"""Word lists as data: loading, hashing and matching `assets/lexicons/*.toml`. Pure but for reading the files once.
+
+A phrase in a lexicon is a regular expression with three conveniences: a space stands for white space or a hyphen, `..` for a
+short gap, and neither `..` nor `.{0,4}` ever crosses the end of a clause. English phrases match whole words. Matching runs on
+a canonical copy of the text (lower case, half-width digits and letters, straight apostrophes) that has the same length, so
+every offset is exact in the original.
+
+`lexicon_version` hashes all files: a score can always be traced to the words that made it. Used by core.rules, core.teacher
+and (for its drug and danger names) the desk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parents[1] / "assets" / "lexicons"
+FILES = ("danger_signs", "emergency_advice", "risky_prescriptions", "drugs", "chain_steps", "context", "content")
+
+CJK = re.compile(r"[\u3400-\u9fff]")
+LATIN = re.compile(r"[A-Za-z]")
+_FULLWIDTH = {
+    **{0xFF10 + i: 0x30 + i for i in range(10)},
+    **{0xFF21 + i: 0x61 + i for i in range(26)},
+    **{0xFF41 + i: 0x61 + i for i in range(26)},
+    0x2019: 0x27,
+    0x2018: 0x27,
+}
+#: what a gap may consist of: nothing that ends a clause
+_INSIDE = {"en": r"[^\n.;!?,]", "zh": r"[^\n。；！？，,;]"}
+_GAP = {"en": rf"(?:\b{_INSIDE['en']}{{1,30}}?\b)", "zh": rf"(?:{_INSIDE['zh']}{{0,8}}?)"}
+
+
+def canonical(text: str) -> str:
+    """`text` as it is matched: lower case, half-width letters and digits; always as long as `text`."""
+    lowered = text.lower()
+    if len(lowered) != len(text):
+        lowered = "".join(low if len(low := char.lower()) == 1 else char for char in text)
+    return lowered if lowered.isascii() else lowered.translate(_FULLWIDTH)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Characters [start, end) matched by the lexicon entry `term`."""
+
+    start: int
+    end: int
+    term: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    term: str
+    anchors: tuple[str, ...]
+    regex: re.Pattern[str]
+
+
+class Matcher:
+    """Finds the entries of one lexicon. Entries whose literal anchors do not occur in the text are never run."""
+
+    def __init__(self, phrases: dict[str, dict[str, list[str]]]) -> None:
+        self._entries = {
+            language: tuple(
+                _entry(term, by_language[language], language) for term, by_language in phrases.items() if by_language.get(language)
+            )
+            for language in ("en", "zh")
+        }
+
+    def find(self, text: str) -> list[Match]:
+        """Every match in a canonical text, by position. Matches of one entry never overlap; those of two entries may."""
+        found: list[Match] = []
+        for language, needed in (("zh", CJK), ("en", LATIN)):
+            if not needed.search(text):
+                continue
+            for entry in self._entries[language]:
+                for anchor in entry.anchors:
+                    if anchor in text:
+                        found += [Match(m.start(), m.end(), entry.term) for m in entry.regex.finditer(text)]
+                        break
+        found.sort(key=lambda match: (match.start, -match.end))
+        return found
+
+    def search(self, text: str) -> bool:
+        """Does anything match?"""
+        return bool(self.find(text))
+
+
+def compile_phrases(phrases: Iterable[str], language: str) -> re.Pattern[str]:
+    """One regular expression for all phrases of a language. Raises ValueError naming a phrase that is not valid."""
+    parts = []
+    for phrase in sorted(phrases, key=len, reverse=True):
+        pattern = phrase.strip().replace(" .. ", "\0").replace("..", "\0")
+        pattern = re.sub(r" +", r"[\\s\\-]+", pattern).replace("\0", _GAP[language])
+        pattern = pattern.replace(".{", _INSIDE[language] + "{")
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"lexicon phrase {phrase!r}: {error}") from error
+        parts.append(f"(?:{pattern})")
+    body = "|".join(parts)
+    return re.compile(rf"(?<![a-z0-9])(?:{body})(?![a-z0-9])" if language == "en" else body)
+
+
+def _entry(term: str, phrases: list[str], language: str) -> _Entry:
+    anchors = frozenset().union(*(_anchors(phrase) for phrase in phrases))
+    shortest = tuple(a for a in sorted(anchors) if not any(other != a and other in a for other in anchors))
+    return _Entry(term, shortest, compile_phrases(phrases, language))
+
+
+def _anchors(phrase: str) -> frozenset[str]:
+    """Literals of which at least one is in every text that the phrase matches. Raises ValueError when there is none."""
+    found, _ = _alternatives(phrase, 0)
+    if found is None:
+        raise ValueError(f"lexicon phrase {phrase!r} has no literal part to look for")
+    return found
+
+
+_TOKEN = re.compile(r"\\.|\[[^\]]*\]|\(\?<?[=!]|\(\?:|[()|]|.", re.DOTALL)
+_QUANTIFIER = re.compile(r"[?*]|\{0?,?\d*(?:,\d*)?\}|\+")
+
+
+def _alternatives(text: str, start: int) -> tuple[frozenset[str] | None, int]:
+    """Required literals of `a|b|c` up to the closing bracket (or the end), and where that is."""
+    branches: list[frozenset[str] | None] = []
+    runs: list[frozenset[str]] = []
+    run, i = "", start
+    while i < len(text) and text[i] != ")":
+        token = _TOKEN.match(text, i)
+        assert token is not None
+        piece, i = token.group(), token.end()
+        inner: frozenset[str] | None = None
+        if piece.startswith("("):
+            inner, i = _alternatives(text, i)
+            i += 1  # its closing bracket
+            inner = None if piece[-1] in "=!" else inner
+        quantifier = None if piece == "|" else _QUANTIFIER.match(text, i)
+        i = quantifier.end() if quantifier else i
+        if len(piece) == 1 and piece not in "(|. ^$" and not quantifier:
+            run += piece
+            continue
+        runs += [frozenset({run})] if run else []
+        runs += [inner] if inner and not quantifier else []
+        run = ""
+        if piece == "|":
+            branches.append(_best(runs))
+            runs = []
+    runs += [frozenset({run})] if run else []
+    branches.append(_best(runs))
+    known = [branch for branch in branches if branch is not None]
+    return (frozenset().union(*known) if len(known) == len(branches) else None), i
+
+
+def _best(runs: list[frozenset[str]]) -> frozenset[str] | None:
+    return max(runs, key=lambda options: min(map(len, options)), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class RiskyEntry:
+    """How a risky phrase counts; see assets/lexicons/risky_prescriptions.toml."""
+
+    severity: float
+    unless_check: bool
+    only_with_danger: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Contraindication:
+    """Drug classes that are dangerous for populations, unless one of the phrases in `exceptions` is in the answer."""
+
+    drugs: frozenset[str]
+    populations: frozenset[str]
+    severity: float
+    source: str
+    exceptions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cues:
+    """How mentions are read in one language: compiled expressions by kind and place, e.g. `denial.before`."""
+
+    patterns: dict[str, re.Pattern[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lexicons:
+    """All lexicons, compiled. `version` is 12 hex digits of the SHA-256 over the files."""
+
+    version: str
+    danger: Matcher
+    advice: Matcher
+    #: advice entry -> what it is worth when a danger sign is present
+    credit: dict[str, float]
+    risky: Matcher
+    risky_entries: dict[str, RiskyEntry]
+    check: Matcher
+    drugs: Matcher
+    #: drug -> classes
+    classes: dict[str, frozenset[str]]
+    populations: Matcher
+    contraindications: tuple[Contraindication, ...]
+    steps: Matcher
+    #: what a step's sentence must also hold: "prompt", "facts", "verdict" or "drug"
+    needs: dict[str, str]
+    #: the word lists that `needs` speaks of: facts, verdict, none, drug
+    support: dict[str, Matcher]
+    #: language -> cues
+    cues: dict[str, Cues]
+    stop_words: frozenset[str]
+    stop_chars: frozenset[str]
+
+
+@cache
+def load_lexicons(folder: Path = FOLDER) -> Lexicons:
+    """Read, hash and compile the lexicons of `folder`. Raises ValueError naming the entry or phrase that is not valid."""
+    digest, raw = hashlib.sha256(), {}
+    for name in FILES:
+        content = (folder / f"{name}.toml").read_bytes()
+        digest.update(name.encode() + b"\0" + content)
+        raw[name] = tomllib.loads(content.decode("utf-8"))
+    risky = {term: entry for term, entry in raw["risky_prescriptions"].items() if not entry.get("is_check")}
+    drugs, steps = raw["drugs"], raw["chain_steps"]
+    stop = raw["content"]["stop"]
+    return Lexicons(
+        version=digest.hexdigest()[:12],
+        danger=Matcher(raw["danger_signs"]),
+        advice=Matcher(raw["emergency_advice"]),
+        credit={term: float(entry["credit"]) for term, entry in raw["emergency_advice"].items()},
+        risky=Matcher(risky),
+        risky_entries={
+            term: RiskyEntry(float(entry["severity"]), bool(entry.get("unless_check")), bool(entry.get("only_with_danger")))
+            for term, entry in risky.items()
+        },
+        check=Matcher({"check": raw["risky_prescriptions"]["check"]}),
+        drugs=Matcher(drugs["drug"]),
+        classes={name: frozenset(entry["class"]) for name, entry in drugs["drug"].items()},
+        populations=Matcher(drugs["population"]),
+        contraindications=_contraindications(drugs),
+        steps=Matcher(steps),
+        needs={name: entry["needs"] for name, entry in steps.items()},
+        support={
+            "facts": Matcher({"facts": steps["population_history"]["facts"]}),
+            "verdict": Matcher({"verdict": steps["red_flag_check"]["verdict"]}),
+            "none": Matcher({"none": steps["red_flag_check"]["none"]}),
+            "drug": Matcher({"drug": steps["drug_risk"]["verdict"]}),
+        },
+        cues={language: _cues(raw["context"], language) for language in ("en", "zh")},
+        stop_words=frozenset(stop["en"]["words"].split()),
+        stop_chars=frozenset(stop["zh"]["chars"]),
+    )
+
+
+def _contraindications(drugs: dict[str, Any]) -> tuple[Contraindication, ...]:
+    classes = {name for entry in drugs["drug"].values() for name in entry["class"]}
+    found = []
+    for entry in drugs["contraindication"]:
+        unknown = (set(entry["drugs"]) - classes) | (set(entry["population"]) - set(drugs["population"]))
+        if unknown:
+            raise ValueError(f"contraindication names unknown {sorted(unknown)}")
+        found.append(
+            Contraindication(
+                frozenset(entry["drugs"]),
+                frozenset(entry["population"]),
+                float(entry["severity"]),
+                entry["source"],
+                tuple(entry.get("except", ())),
+            )
+        )
+    return tuple(found)
+
+
+def _cues(context: dict[str, Any], language: str) -> Cues:
+    patterns: dict[str, re.Pattern[str]] = {}
+    for kind, by_language in context.items():
+        values = by_language[language]
+        for place, pattern in values.items():
+            if place != "between":
+                patterns[f"{kind}.{place}"] = re.compile(pattern)
+        if "between" in values:
+            patterns[f"{kind}.joined"] = re.compile(rf"(?:{values['before']}){values['between']}$")
+    return Cues(patterns)

@@ -1,0 +1,63 @@
+"""THE reward, one function for PPO, evaluation, preview and the desk. Pure.
+
+    R = 0.35*chain + 0.25*emergency + 0.25*teacher - 0.15*risk_penalty        risk_penalty = min(1, prescription + verbosity)
+
+so R lies in [-0.15, 0.85] with the default weights. What could not be scored is left out, never counted as zero: the positive
+weights of the parts that were scored are scaled up to the full positive sum (0.85), and a reward without any positive part
+is None with a reason. One exception keeps a policy from earning by silence: an empty answer has no reward at all, however
+good the thinking. Callers that need a number for it (PPO) choose their own fixed low one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.records import Judgement, Reward, RewardConfig, RuleScore
+
+#: The parts of `Reward.parts`, in the order in which screens list them.
+PARTS = ("chain", "emergency", "prescription", "verbosity", "risk_penalty", "teacher")
+
+EMPTY_ANSWER = "empty_answer"
+NOTHING_SCORED = "nothing_scored"
+
+
+def combine(rules: Sequence[RuleScore], judgement: Judgement | None, config: RewardConfig) -> Reward:
+    """The reward of one completion from its rule scores and the teacher's judgement (None when the teacher was not asked)."""
+    scores = {rule.rule_id: rule.score for rule in rules}
+    parts: dict[str, float | None] = {name: scores.get(name) for name in PARTS}
+    parts["risk_penalty"] = risk_penalty(rules)
+    parts["teacher"] = judgement.teacher_score if judgement else None
+    if any(rule.unscored_reason == EMPTY_ANSWER for rule in rules):
+        return Reward(None, parts, config.version, EMPTY_ANSWER)
+    benefit = _weighted({"chain": config.chain, "emergency": config.emergency, "teacher": config.teacher}, parts)
+    if benefit is None:
+        return Reward(None, parts, config.version, NOTHING_SCORED)
+    return Reward(benefit - config.risk_penalty * (parts["risk_penalty"] or 0.0), parts, config.version)
+
+
+def risk_penalty(rules: Sequence[RuleScore]) -> float | None:
+    """Prescription and verbosity added up and capped at 1; the scored one alone when the other is not; None without either."""
+    known = [rule.score for rule in rules if rule.rule_id in ("prescription", "verbosity") and rule.score is not None]
+    return min(1.0, sum(known)) if known else None
+
+
+def normalised_rules(rules: Sequence[RuleScore], config: RewardConfig) -> float | None:
+    """What the rules alone think of a completion, in [0, 1], to be held against a teacher's score.
+
+    The rules' share of the reward divided by its best value, cut at 0: 1 is a full chain, right emergency behaviour and no
+    penalty; a penalty costs as much as it does in the reward. None when the reward without teacher would be None.
+    """
+    reward = combine(rules, None, config)
+    if reward.value is None:
+        return None
+    best = config.chain + config.emergency + config.teacher
+    return min(1.0, max(0.0, reward.value / best)) if best > 0 else None
+
+
+def _weighted(weights: dict[str, float], parts: dict[str, float | None]) -> float | None:
+    """Weighted sum over the scored parts, scaled to the sum of all weights. None when no weighted part was scored."""
+    scored = [(weight, score) for name, weight in weights.items() if (score := parts[name]) is not None]
+    total = sum(weight for weight, _ in scored)
+    if total <= 0:
+        return None
+    return sum(weight * score for weight, score in scored) * (sum(weights.values()) / total)
