@@ -121,7 +121,7 @@ def page(
 
 def counts(session: Session) -> dict[str, int]:
     """Number of jobs by status; every status has an entry."""
-    found = dict(session.execute(select(t.Job.status, func.count()).group_by(t.Job.status)).tuples().all())
+    found = {row[0]: row[1] for row in session.execute(select(t.Job.status, func.count()).group_by(t.Job.status))}
     return {status.value: int(found.get(status.value, 0)) for status in JobStatus}
 
 

@@ -111,6 +111,20 @@ class PPOConfig(JobConfig):
     cliprange: float = option(0.2, "Policy clip range.", "策略裁剪范围。", advanced=True, gt=0)
     cliprange_value: float = option(0.2, "Value clip range.", "价值裁剪范围。", advanced=True, gt=0)
     vf_coef: float = option(0.1, "Weight of the value loss.", "价值损失权重。", advanced=True, ge=0)
+    kl_horizon: int = option(
+        256, "Samples over which the KL coefficient adapts; smaller is faster.", "KL 系数自适应的样本跨度；越小越快。", advanced=True, ge=1
+    )
+    max_step_kl: float = option(
+        0.05,
+        "A rollout's updates end when old and new policy differ by 1.5 times this per token (nats).",
+        "新旧策略每词元 KL 超过该值 1.5 倍时结束本轮更新（nats）。",
+        advanced=True,
+        gt=0,
+    )
+    failure_score: float = option(
+        -0.5, "Score of an answer that is empty or never ends.", "空回答或未结束回答的固定得分。", advanced=True, le=0
+    )
+    decay: bool = option(True, "Lower the learning rate linearly to zero.", "学习率线性降至零。", advanced=True)
     save_steps: int = option(4, "Write a checkpoint every N rollouts.", "每 N 轮保存检查点。", advanced=True, ge=1)
     seed: int = option(0, "Seed of sampling, data order and value head.", "随机种子。", ge=0)
 

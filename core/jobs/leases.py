@@ -122,7 +122,7 @@ def hearts(session: Session, except_ids: Iterable[int]) -> list[Heart]:
     rows = session.execute(
         select(t.Job.id, t.Job.heartbeat, t.Job.lease_token, t.Job.worker).where(t.Job.status == RUNNING, t.Job.id.not_in(list(except_ids)))
     )
-    return [Heart(*row) for row in rows.tuples()]
+    return [Heart(*row) for row in rows]
 
 
 def take_over(session: Session, heart: Heart, worker: str, token: str) -> t.Job | None:

@@ -20,7 +20,7 @@ def task_of(home: Home, job: t.Job) -> Task:
     if home.settings.num_threads:
         env["OMP_NUM_THREADS"] = str(home.settings.num_threads)
     argv = (sys.executable, "-m", job_kind(job.kind).module, "--run-dir", str(run_dir))
-    return Task(job.id, job.attempt, run_dir, argv, ROOT, job.slot or "", env)
+    return Task(job.id, job.attempt, run_dir, argv, ROOT, job.slot or "", job.restarts, env)
 
 
 def write_config(task: Task, job: t.Job) -> None:

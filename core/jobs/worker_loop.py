@@ -26,7 +26,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from core.errors import NotFound, Unavailable
 from core.home import Home
 from core.jobs import api, endings, leases, schedules
-from core.jobs.launch.base import Exit, Launcher, Lost, NotStarted, Task
+from core.jobs.launch.base import Exit, Launcher, Lost, Task
 from core.jobs.launch.local import LocalLauncher
 from core.jobs.tasks import task_of, write_config
 from core.records import CancelMode, JobStatus
@@ -38,6 +38,7 @@ log = logging.getLogger("consilium.worker")
 
 #: starts of one attempt that may end with a killed supervisor before the job is given up
 MAX_RESTARTS = 5
+LOSS_WAIT_S = 1.0
 #: an attempt that ran this long before its supervisor was killed is not part of a crash loop
 LONG_RUN_S = 600.0
 #: between SIGTERM and SIGKILL when a job is stopped now
@@ -56,7 +57,6 @@ class Driven:
     start_at: float = 0.0
     asked_at: float | None = None
     ask_again_at: float = 0.0
-    is_loss_counted: bool = False
     progress_stamp: int = 0
 
 
@@ -190,25 +190,29 @@ class Worker:
             self._ask_to_end(d)
         elif d.job.cancel_mode is not None:
             self.launcher.seal(d.task, endings.CANCELLED)
-        elif isinstance(state, Lost) and not d.is_loss_counted:
+        elif isinstance(state, Lost):
             self._count_loss(d, state)
         elif time.monotonic() >= d.start_at:
-            self._start(d, state)
+            self._start(d)
 
-    def _start(self, d: Driven, state: Lost | NotStarted) -> None:
+    def _start(self, d: Driven) -> None:
         d.start_at = time.monotonic() + 5  # before the next try, should this one fail
         write_config(d.task, d.job)
         with write_session() as session:
             if leases.change(session, d.job.id, d.token, command=list(d.task.argv)) is None:
                 self._lose(d)
                 return
-        log.info("job %d: %s", d.job.id, "restarted from its last checkpoint" if isinstance(state, Lost) else "started")
+        log.info("job %d: %s", d.job.id, "started again" if d.task.start else "started")
         self.launcher.start(d.task)
-        d.is_loss_counted = False
 
     def _count_loss(self, d: Driven, lost: Lost) -> None:
-        """Its supervisor was killed and its processes with it. Start again, later each time, and not for ever."""
-        restarts = 1 if lost.lived_s > LONG_RUN_S else d.job.restarts + 1
+        """Its supervisor was killed and its processes with it. Start again, later each time, and not for ever.
+
+        The count is stored before the start and names it, so that a worker killed in between does not count a loss twice.
+        """
+        restarts = d.job.restarts + 1
+        if lost.lived_s > LONG_RUN_S:  # not part of a crash loop
+            restarts = 0 if d.job.restarts else 1
         if restarts > MAX_RESTARTS:
             self.launcher.seal(d.task, endings.LOST)
             return
@@ -218,8 +222,8 @@ class Worker:
             self._lose(d)
             return
         log.warning("job %d: its supervisor was killed (%d of %d)", job.id, restarts, MAX_RESTARTS)
-        d.job, d.is_loss_counted = job, True
-        d.start_at = time.monotonic() + (0 if restarts == 1 else min(2.0**restarts, 60))
+        d.job, d.task = job, task_of(self.home, job)
+        d.start_at = time.monotonic() + (0 if restarts <= 1 else min(LOSS_WAIT_S * 2.0**restarts, 60))
         self.launcher.sweep()
 
     def _ask_to_end(self, d: Driven) -> None:

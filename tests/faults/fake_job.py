@@ -1,6 +1,7 @@
-"""A job for the fault tests that costs milliseconds: counts steps, saves a checkpoint each, can crash, hang or breed.
+"""A job for the fault tests that costs milliseconds, standard library only, with the files and exit codes of `training.run`.
 
-Appends "start", "step N" and "end" with its process id to $FAKE_JOURNAL, so that a test sees what really ran, and when.
+Counts steps and saves a checkpoint at each; can crash, breed or refuse to die. Appends what it does to journal.txt of the
+home with its process id and a monotonic time, so that a test sees what really ran, and when.
 """
 
 from __future__ import annotations
@@ -11,56 +12,52 @@ import signal
 import subprocess
 import sys
 import time
-
-from core.errors import UserError
-from core.jobs.configs import JobConfig, option
-from training.run import Run, main
+from pathlib import Path
 
 
-class FakeConfig(JobConfig):
-    name: str = option("fake", "Name.", "名称。")
-    steps: int = option(3, "Steps.", "步数。", ge=0)
-    step_s: float = option(0.05, "Seconds per step.", "每步秒数。", ge=0)
-    crash_at: int = option(-1, "Crash at this step, in the first attempt.", "崩溃步。")
-    always_crash: bool = option(False, "Crash in every attempt.", "总是崩溃。")
-    mode: str = option("", "stubborn, user_error, deaf.", "模式。")
+def main() -> int:
+    run_dir = Path(sys.argv[sys.argv.index("--run-dir") + 1])
+    config = json.loads((run_dir / "config.json").read_text())
+    job_id = int(os.environ["CONSILIUM_JOB_ID"])
 
+    def journal(what: str, step: int) -> None:
+        line = json.dumps({"job": job_id, "what": what, "step": step, "pid": os.getpid(), "at": time.monotonic()}) + "\n"
+        fd = os.open(Path(os.environ["CONSILIUM_HOME"]) / "journal.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(fd, line.encode())
+        os.close(fd)
 
-def journal(run: Run, what: str) -> None:
-    with open(run.home.root / "journal.txt", "a", encoding="utf-8") as file:
-        file.write(json.dumps({"job": run.job_id, "what": what, "pid": os.getpid(), "at": time.monotonic()}) + "\n")
+    def put(path: Path, text: str) -> None:
+        scratch = path.with_suffix(f".{os.getpid()}.tmp")
+        scratch.write_text(text)
+        scratch.replace(path)
 
-
-def body(run: Run) -> None:
-    """Count."""
-    config = run.config(FakeConfig)
-    journal(run, "start")
-    if config.mode == "user_error":
-        raise UserError("unknown_job_kind", kind="x", known="y")
-    if config.mode in ("stubborn", "deaf"):
+    saved = run_dir / "checkpoints" / "step"
+    saved.parent.mkdir(exist_ok=True)
+    first = int(saved.read_text()) if saved.exists() else 0
+    journal("start", first)
+    if config["mode"] == "user_error":
+        put(run_dir / "error.json", json.dumps({"code": "disk_full", "params": {}}))
+        return 4
+    if config["mode"] == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if config.mode == "stubborn":
         deaf = "import signal,time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
         for _ in range(3):
             subprocess.Popen([sys.executable, "-S", "-c", deaf])
         subprocess.Popen(["setsid", "-f", "sleep", "600"])
-    run.checkpoints.mkdir(exist_ok=True)
-    saved = run.checkpoints / "step"
-    first = int(saved.read_text()) if saved.exists() else 0
-    is_retry = first > 0
-    for step in range(first, config.steps):
-        time.sleep(config.step_s)
-        if step == config.crash_at and (config.always_crash or not is_retry):
+    for step in range(first, config["steps"]):
+        time.sleep(config["step_s"])
+        if step == config["crash_at"] and (first == 0 or config["mode"] == "always_crash"):
             raise RuntimeError("the fake crash")
-        run.log(step, loss=1.0 / (step + 1))
-        run.progress("counting", step + 1, config.steps)
-        scratch = saved.with_suffix(".tmp")
-        scratch.write_text(str(step + 1))
-        scratch.replace(saved)
-        run.leave_if_stopped()
-    journal(run, f"end {first}")
-    run.result(steps=config.steps, first=first)
+        with (run_dir / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"step": step, "loss": 1 / (step + 1)}) + "\n")
+        put(saved, str(step + 1))
+        put(run_dir / "progress.json", json.dumps({"phase": "counting", "done": step + 1, "total": config["steps"]}))
+        if (run_dir / "STOP").exists():
+            return 3
+    journal("end", first)
+    put(run_dir / "result.json", json.dumps({"first": first}))
+    return 0
 
 
 if __name__ == "__main__":
-    main(body)
+    sys.exit(main())

@@ -13,7 +13,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One attempt to be run: `argv` in `cwd` with `env` added to the worker's own environment."""
+    """One attempt to be run: `argv` in `cwd` with `env` added to the worker's own environment.
+
+    `start` tells the starts of one attempt apart: the worker raises it when it has taken note of a lost one.
+    """
 
     job_id: int
     attempt: int
@@ -21,6 +24,7 @@ class Task:
     argv: tuple[str, ...]
     cwd: Path
     slot: str
+    start: int = 0
     env: dict[str, str] = field(default_factory=dict)
 
 
@@ -36,14 +40,14 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """It is not running and left no exit record: its supervisor or the machine was killed. `lived_s` is how long it ran."""
+    """This very start left no exit record: its supervisor or the machine was killed. `lived_s` is how long it ran."""
 
     lived_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class NotStarted:
-    """There is no trace of this attempt: it can be started."""
+    """There is no trace of this start: it can be made."""
 
 
 class Launcher(Protocol):

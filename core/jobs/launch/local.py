@@ -41,7 +41,7 @@ class LocalLauncher:
             (task.run_dir / name).unlink(missing_ok=True)
         slot_lock = str(self.locks / f"{task.slot.replace(':', '')}.lock") if task.slot in self.exclusive else ""
         command = [sys.executable, "-I", "-S", SHIM, "--run-dir", str(task.run_dir.resolve()), "--attempt", str(task.attempt)]
-        command += ["--grace", str(self.grace_s), "--slot-lock", slot_lock, "--", *task.argv]
+        command += ["--start", str(task.start), "--grace", str(self.grace_s), "--slot-lock", slot_lock, "--", *task.argv]
         self._let_go(task.job_id)
         with (task.run_dir / "log.txt").open("ab") as log:
             self._own[task.job_id] = subprocess.Popen(
@@ -70,7 +70,7 @@ class LocalLauncher:
             return ended
         lock = task.run_dir / shim.LOCK_NAME
         try:
-            if code in (shim.EXIT_NOT_LOCKED, os.EX_IOERR) or lock.read_text().strip() != str(task.attempt):
+            if code in (shim.EXIT_NOT_LOCKED, os.EX_IOERR) or lock.read_text().split() != [str(task.attempt), str(task.start)]:
                 return NotStarted()
             return Lost(lived_s=_lived_s(task.run_dir, lock))
         except FileNotFoundError:

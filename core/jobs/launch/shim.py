@@ -145,6 +145,7 @@ class Shim:
     def __init__(self, options: argparse.Namespace) -> None:
         self.run_dir: str = options.run_dir
         self.attempt: int = options.attempt
+        self.start: int = options.start
         self.grace_s: float = options.grace
         self.slot_lock: str = options.slot_lock
         self.argv: list[str] = options.argv
@@ -199,9 +200,9 @@ class Shim:
             time.sleep(0.05)
         if os.path.exists(os.path.join(self.run_dir, exit_name(self.attempt))):
             return 0
-        with contextlib.suppress(OSError):  # tells a later worker that this attempt had begun
+        with contextlib.suppress(OSError):  # tells a later worker which start of which attempt had begun
             os.truncate(run_lock, 0)
-            os.pwrite(run_lock, f"{self.attempt}\n".encode(), 0)
+            os.pwrite(run_lock, f"{self.attempt} {self.start}\n".encode(), 0)
         libc = ctypes.CDLL(None, use_errno=True)
         libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         slot_lock = None
@@ -263,6 +264,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Supervise one attempt of one job.")
     parser.add_argument("--run-dir", required=True)
     parser.add_argument("--attempt", type=int, required=True)
+    parser.add_argument("--start", type=int, default=0, help="number of earlier starts of this attempt that were lost")
     parser.add_argument("--grace", type=float, default=10.0)
     parser.add_argument("--slot-lock", default="")
     parser.add_argument("argv", nargs="+")
