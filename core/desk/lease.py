@@ -61,13 +61,17 @@ def get_case(session: Session, conflict_id: int) -> t.Conflict:
 def claim(user_id: int, conflict_id: int | None = None, *, language: str | None = None, lease_token: str | None = None) -> Claim:
     """Take a case, or with None the next open one in this person's order.
 
-    Presenting the lease token that is still in force renews it; without it a second window of the same person takes over.
+    A window brings its own `lease_token`: the one in force renews the lease, so that a resent claim changes nothing; another
+    one of the same person takes over, and the window that had it is told.
     Raises Conflicting("desk.claimed_by_other" with name and until, "desk.already_adjudicated"), NotFound("desk.queue_empty").
     """
+    if lease_token is not None and not 8 <= len(lease_token) <= 100:
+        raise UserError("desk.field_unknown", field="lease_token")
     with write_session() as session:
         reviewer(session, user_id)
         for wanted in [conflict_id] if conflict_id is not None else next_ids(session, user_id, language=language):
-            token = lease_token if lease_token and _token_of(session, wanted, user_id) == lease_token else secrets.token_urlsafe(12)
+            token = lease_token or secrets.token_urlsafe(12)
+            is_renewal = _token_of(session, wanted, user_id) == token
             now = utc_now()
             expires = now + timedelta(minutes=current_home().settings.case_lease_minutes)
             changed = session.execute(
@@ -78,7 +82,7 @@ def claim(user_id: int, conflict_id: int | None = None, *, language: str | None 
                     claimed_by=user_id,
                     lease_token=token,
                     lease_expires_at=expires,
-                    version=t.Conflict.version + (0 if token == lease_token else 1),
+                    version=t.Conflict.version + (0 if is_renewal else 1),
                 )
             )
             if changed.rowcount == 1:  # type: ignore[attr-defined]
