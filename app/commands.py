@@ -14,7 +14,7 @@ import typer
 
 from app import checks
 from app.console import help_text, language, say, word
-from core import accounts, audit
+from core import accounts, audit, health
 from core.demo import queue_demo
 from core.errors import NotFound, UserError
 from core.home import current_home
@@ -57,9 +57,7 @@ def register(cli: typer.Typer) -> None:
 
 
 def _say_link(username: str, user_id: int) -> None:
-    configured = current_home().settings
-    link = accounts.make_link(user_id, by=None)
-    say(f"{word('user_link', name=username)}\n  http://{configured.host}:{configured.port}/login/once/{link}")
+    say(f"{word('user_link', name=username)}\n  {health.address()}/login/once/{accounts.make_link(user_id, by=None)}")
 
 
 @user_commands.command("add", help=help_text("user_add"))

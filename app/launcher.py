@@ -181,7 +181,9 @@ class Launcher:
 
     def _write_processes(self) -> None:
         running = {
-            c.name: {"pid": c.process.pid, "created": c.created, "restarts": c.num_restarts} for c in self.children if c.process is not None
+            c.name: {"pid": c.process.pid, "created": c.created, "restarts": c.num_restarts, "address": self.address}
+            for c in self.children
+            if c.process is not None
         }
         scratch = self.home.root / "processes.json.tmp"
         scratch.write_text(json.dumps(running), encoding="utf-8")

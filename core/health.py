@@ -44,10 +44,7 @@ def version() -> str:
 
 def processes() -> list[Process]:
     """The three processes; all down when the product was not started by the launcher."""
-    try:
-        written: dict[str, Any] = json.loads((current_home().root / "processes.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        written = {}
+    written = _written()
     found = []
     for name in PROCESSES:
         entry = written.get(name)
@@ -55,6 +52,20 @@ def processes() -> list[Process]:
             found.append(Process(name, is_running=False))
         else:
             found.append(Process(name, is_alive(entry["pid"], entry["created"]), entry["pid"], entry["restarts"]))
+    return found
+
+
+def address() -> str:
+    """Where the site is: as the launcher reported it, else as the settings say."""
+    settings = current_home().settings
+    return str(_written().get("web", {}).get("address") or f"http://{settings.host}:{settings.port}")
+
+
+def _written() -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((current_home().root / "processes.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return {}
     return found
 
 
