@@ -68,7 +68,7 @@ def list_versions() -> list[VersionShown]:
                 .join(t.SafetyCase, t.SafetyCase.completion_id == t.Completion.id)
                 .where(t.SafetyCase.closed_at.is_(None))
                 .group_by(t.Completion.model_version_id)
-            ).tuples()
+            ).all()
         )
         return [
             VersionShown(

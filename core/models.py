@@ -27,12 +27,12 @@ from db import tables as t
 from db.engine import write_session
 
 #: Letters of any script, digits, `_ . -`, and `/` for hub names. The name is also a folder name, so no `..` and no leading dot.
-NAME = re.compile(r"^\w[\w.\-]*(?:/\w[\w.\-]*)*$")
+NAME = re.compile(r"\w[\w.\-]*(?:/\w[\w.\-]*)*")
 #: Files that decide what a model says. Optimiser states, logs and model cards may change without making it another model.
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".bin", ".pt", ".gguf"})
 WEIGHT_FILES = frozenset({"config.json", "generation_config.json", "adapter_config.json", "tokenizer.json", "chat_template.jinja"})
 #: only such variables are ever sent to an endpoint, so that no other secret of the machine can be read through one
-KEY_VARIABLE = re.compile(r"^[A-Z][A-Z0-9_]{0,90}_API_KEY$")
+KEY_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,90}_API_KEY")
 
 
 class Weights(StrEnum):
@@ -52,7 +52,7 @@ def check_name_free(session: Session, name: str, *, job_id: int | None = None) -
 
     Raises UserError("models.bad_name"), UserError("models.name_taken") or Conflicting("models.is_serving").
     """
-    if len(name) > 100 or not NAME.match(name):
+    if len(name) > 100 or not NAME.fullmatch(name):
         raise UserError("models.bad_name", name=name)
     row = session.scalar(select(t.ModelVersion).where(t.ModelVersion.name == name))
     if row is None:
@@ -119,9 +119,9 @@ def add_external(user_id: int, *, name: str, url: str, model: str, key_variable:
     "models.no_endpoint_model") and as `check_name_free`.
     """
     url = url.strip().rstrip("/")
-    if not re.match(r"^https?://[^\s/@?#]+(/[^\s?#]*)?$", url):  # no user:password@ and no ?key= in a stored address
+    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", url):  # no user:password@ and no ?key= in a stored address
         raise UserError("models.bad_url")
-    if key_variable and not KEY_VARIABLE.match(key_variable):
+    if key_variable and not KEY_VARIABLE.fullmatch(key_variable):
         raise UserError("models.bad_key_variable")  # the value is not echoed: it may be the key itself, pasted by mistake
     if not model.strip():
         raise UserError("models.no_endpoint_model")

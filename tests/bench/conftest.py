@@ -1,0 +1,57 @@
+"""Two external versions on a fake endpoint, a question, and people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from core.home import Home
+from core.preference import Decoding, Mode, Pair, Produced, close_pair, open_pair
+from db.engine import write_session
+from tests import factories
+from tests.bench.fake_endpoint import FakeEndpoint, serving
+
+DECODING = Decoding(0.2, 7, 64)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Ids of the rows that nearly every test needs, and the endpoint behind the versions."""
+
+    product: int
+    engineer: int
+    clinician: int
+    sample: int
+    first: str
+    second: str
+    endpoint: FakeEndpoint
+
+    def add(self, name: str) -> str:
+        """One more version at the endpoint, under the model's name."""
+        with write_session() as session:
+            factories.version(session, "external", name=name, endpoint_url=self.endpoint.base, endpoint_model=name)
+        return name
+
+    def ready_pair(self, user: int | None = None, mode: Mode = "blind") -> Pair:
+        """A pair whose two answers are complete; each answer names its version so that tests can tell who stood where."""
+        owner = user or self.product
+        pair = open_pair(owner, self.first, self.second, self.sample, mode=mode, decoding=DECODING)
+        sides = [
+            Produced(f"<think>\nthoughts of {n}\n</think>\nAnswer by {n}. Pair {pair.id}.", "stop", 1.5) for n in (pair.left, pair.right)
+        ]
+        assert close_pair(owner, pair.id, *sides)
+        return pair
+
+
+@pytest.fixture
+def bench(home: Home) -> Iterator[Bench]:
+    with serving() as endpoint:
+        with write_session() as session:
+            people = [factories.user(session, role).id for role in ("product", "engineer", "clinician")]
+            sample = factories.sample(session).id
+        found = Bench(*people, sample, "good-1", "bad-1", endpoint)
+        for name in (found.first, found.second):
+            found.add(name)
+        yield found
