@@ -271,9 +271,7 @@ def settings() -> None:
 @audit_commands.command("verify", help=help_text("audit_verify"))
 def audit_verify() -> None:
     """Walk the whole audit chain."""
-    with read_session() as session:
-        broken = audit.verify(session)
-        num = audit.count(session)
+    num, broken = audit.check_all()
     if broken is not None:
         raise UserError("start.audit_broken", id=broken)
     say(word("audit_ok", num=num))

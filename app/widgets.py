@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Literal
 
 import streamlit as st
@@ -67,3 +68,16 @@ def status_badge(status: str) -> None:
 def job_url(job_id: int) -> str:
     """Address of one job's page."""
     return f"/jobs?job={job_id}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people say it: `40 s`, `3 min`."""
+    if seconds < 90:
+        return t("common.seconds", num=max(1, round(seconds)))
+    return t("common.minutes", num=round(seconds / 60)) if seconds < 5400 else t("common.hours", num=round(seconds / 3600, 1))
+
+
+def ago(at: datetime) -> str:
+    """How long ago something happened; beyond two days, its date (UTC)."""
+    seconds = (datetime.now(UTC) - at).total_seconds()
+    return t("common.ago", time=duration(seconds)) if seconds < 172_800 else f"{at:%Y-%m-%d}"

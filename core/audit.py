@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from db import tables as t
 from db.base import utc_now
+from db.engine import read_session
 
 GENESIS = "0" * 64
 
@@ -76,3 +77,9 @@ def verify(session: Session) -> int | None:
 def count(session: Session) -> int:
     """How many entries the chain has."""
     return session.scalar(select(func.count()).select_from(t.AuditEntry)) or 0
+
+
+def check_all() -> tuple[int, int | None]:
+    """How many entries there are, and the first broken one if any."""
+    with read_session() as session:
+        return count(session), verify(session)

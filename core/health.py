@@ -55,6 +55,11 @@ def processes() -> list[Process]:
     return found
 
 
+def worker_runs() -> bool:
+    """Whether jobs are being driven."""
+    return any(p.is_running for p in processes() if p.name == "worker")
+
+
 def address() -> str:
     """Where the site is: as the launcher reported it, else as the settings say."""
     settings = current_home().settings

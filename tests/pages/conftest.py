@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from core import accounts
 from core.accounts import Person
-from core.home import Home
+from core.home import Home, open_home
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,6 +20,8 @@ def sign_in(home: Home) -> Callable[..., Person]:
     """`sign_in("clinician", language="en")` makes an account and an open sign-in; the password is never needed here."""
 
     def make(role: str, language: str = "en", name: str | None = None) -> Person:
+        # AppTest calls format functions outside of a script run, where the language is the settings'
+        open_home(home.settings.model_copy(update={"language": language}))
         user_id = accounts.create_user(name or f"{role}-{len(accounts.list_accounts())}", f"Dr {role.title()}", role, by=None)
         person = accounts.person_for_token(accounts.open_session(user_id, "AppTest", language))
         assert person is not None
