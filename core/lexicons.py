@@ -14,9 +14,8 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "assets" / "lexicons"
 FILES = ("danger_signs", "emergency_advice", "risky_prescriptions", "drugs", "chain_steps", "context", "content")
 
 CJK = re.compile(r"[\u3400-\u9fff]")
-LATIN = re.compile(r"[A-Za-z]")
+_ASCII_RUN = re.compile(r"[!-~]+")
 _FULLWIDTH = {
     **{0xFF10 + i: 0x30 + i for i in range(10)},
     **{0xFF21 + i: 0x61 + i for i in range(26)},
@@ -37,6 +36,7 @@ _INSIDE = {"en": r"[^\n.;!?,]", "zh": r"[^\n。；！？，,;]"}
 _GAP = {"en": rf"(?:\b{_INSIDE['en']}{{1,30}}?\b)", "zh": rf"(?:{_INSIDE['zh']}{{0,8}}?)"}
 
 
+@lru_cache(maxsize=2048)
 def canonical(text: str) -> str:
     """`text` as it is matched: lower case, half-width letters and digits; always as long as `text`."""
     lowered = text.lower()
@@ -54,63 +54,98 @@ class Match:
     term: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    term: str
-    anchors: tuple[str, ...]
-    regex: re.Pattern[str]
+class AnchorIndex:
+    """Plain literals of all lexicons. One pass over a text says which of them it holds; matchers then run only what can match.
+
+    Chinese literals are looked up by their first character. English ones never hold a space, so each lies in one word, and
+    what a word holds is remembered.
+    """
+
+    def __init__(self) -> None:
+        self._by_first: dict[str, list[str]] = {}
+        self._latin: dict[str, None] = {}
+        self._in_word: dict[str, tuple[str, ...]] = {}
+        self.present = lru_cache(maxsize=256)(self._present)
+
+    def add(self, anchor: str) -> None:
+        """Take in one literal, before the first text is looked at."""
+        if anchor.isascii():
+            self._latin[anchor] = None
+        elif anchor not in self._by_first.setdefault(anchor[0], []):
+            self._by_first[anchor[0]].append(anchor)
+
+    def _present(self, text: str) -> frozenset[str]:
+        found: set[str] = set()
+        if not text.isascii():
+            for first in self._by_first.keys() & set(text):
+                found.update([anchor for anchor in self._by_first[first] if anchor in text])
+        for word in set(_ASCII_RUN.findall(text)):
+            found.update(self._in_word[word] if word in self._in_word else self._look_into(word))
+        return frozenset(found)
+
+    def _look_into(self, word: str) -> tuple[str, ...]:
+        if len(self._in_word) > 100_000:
+            self._in_word.clear()
+        self._in_word[word] = tuple(anchor for anchor in self._latin if anchor in word)
+        return self._in_word[word]
 
 
 class Matcher:
-    """Finds the entries of one lexicon. Entries whose literal anchors do not occur in the text are never run."""
+    """Finds the entries of one lexicon in a canonical text."""
 
-    def __init__(self, phrases: dict[str, dict[str, list[str]]]) -> None:
-        self._entries = {
-            language: tuple(
-                _entry(term, by_language[language], language) for term, by_language in phrases.items() if by_language.get(language)
-            )
-            for language in ("en", "zh")
-        }
+    def __init__(self, entries: dict[str, dict[str, list[str]]], index: AnchorIndex) -> None:
+        self._index = index
+        self._owners: dict[str, list[int]] = {}
+        self._phrases: list[tuple[re.Pattern[str], str, bool]] = []
+        for language in ("zh", "en"):
+            for term, entry in entries.items():
+                for phrase in entry.get(language, ()):
+                    for anchor in _anchors(phrase):
+                        index.add(anchor)
+                        self._owners.setdefault(anchor, []).append(len(self._phrases))
+                    self._phrases.append((compile_phrase(phrase, language), term, language == "en"))
 
     def find(self, text: str) -> list[Match]:
         """Every match in a canonical text, by position. Matches of one entry never overlap; those of two entries may."""
+        anchors = self._index.present(text) & self._owners.keys()
+        if not anchors:
+            return []
         found: list[Match] = []
-        for language, needed in (("zh", CJK), ("en", LATIN)):
-            if not needed.search(text):
-                continue
-            for entry in self._entries[language]:
-                for anchor in entry.anchors:
-                    if anchor in text:
-                        found += [Match(m.start(), m.end(), entry.term) for m in entry.regex.finditer(text)]
-                        break
-        found.sort(key=lambda match: (match.start, -match.end))
-        return found
+        for i in {i for anchor in anchors for i in self._owners[anchor]}:
+            regex, term, is_word = self._phrases[i]
+            for match in regex.finditer(text):
+                start, end = match.span()
+                if not (is_word and start and text[start - 1].isalnum() and text[start - 1].isascii()):
+                    found.append(Match(start, end, term))
+        return _without_overlaps(found) if len(found) > 1 else found
 
     def search(self, text: str) -> bool:
         """Does anything match?"""
         return bool(self.find(text))
 
 
-def compile_phrases(phrases: Iterable[str], language: str) -> re.Pattern[str]:
-    """One regular expression for all phrases of a language. Raises ValueError naming a phrase that is not valid."""
-    parts = []
-    for phrase in sorted(phrases, key=len, reverse=True):
-        pattern = phrase.strip().replace(" .. ", "\0").replace("..", "\0")
-        pattern = re.sub(r" +", r"[\\s\\-]+", pattern).replace("\0", _GAP[language])
-        pattern = pattern.replace(".{", _INSIDE[language] + "{")
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"lexicon phrase {phrase!r}: {error}") from error
-        parts.append(f"(?:{pattern})")
-    body = "|".join(parts)
-    return re.compile(rf"(?<![a-z0-9])(?:{body})(?![a-z0-9])" if language == "en" else body)
+def _without_overlaps(found: list[Match]) -> list[Match]:
+    """By position, the longest first; within one entry a match that overlaps an earlier one is dropped."""
+    found.sort(key=lambda match: (match.start, -match.end))
+    ends: dict[str, int] = {}
+    kept = []
+    for match in found:
+        if match.start >= ends.get(match.term, 0):
+            kept.append(match)
+            ends[match.term] = match.end
+    return kept
 
 
-def _entry(term: str, phrases: list[str], language: str) -> _Entry:
-    anchors = frozenset().union(*(_anchors(phrase) for phrase in phrases))
-    shortest = tuple(a for a in sorted(anchors) if not any(other != a and other in a for other in anchors))
-    return _Entry(term, shortest, compile_phrases(phrases, language))
+def compile_phrase(phrase: str, language: str) -> re.Pattern[str]:
+    """The regular expression of a phrase, but for the word boundary before an English one, which `Matcher` checks itself: a
+    pattern that begins with its own letters is searched several times faster. Raises ValueError naming a wrong phrase."""
+    pattern = phrase.strip().replace(" .. ", "\0").replace("..", "\0")
+    pattern = re.sub(r" +", r"[\\s\\-]+", pattern).replace("\0", _GAP[language])
+    pattern = pattern.replace(".{", _INSIDE[language] + "{")
+    try:
+        return re.compile(rf"(?:{pattern})(?![a-z0-9])" if language == "en" else pattern)
+    except re.error as error:
+        raise ValueError(f"lexicon phrase {phrase!r}: {error}") from error
 
 
 def _anchors(phrase: str) -> frozenset[str]:
@@ -218,7 +253,7 @@ class Lexicons:
 @cache
 def load_lexicons(folder: Path = FOLDER) -> Lexicons:
     """Read, hash and compile the lexicons of `folder`. Raises ValueError naming the entry or phrase that is not valid."""
-    digest, raw = hashlib.sha256(), {}
+    digest, raw, index = hashlib.sha256(), {}, AnchorIndex()
     for name in FILES:
         content = (folder / f"{name}.toml").read_bytes()
         digest.update(name.encode() + b"\0" + content)
@@ -228,26 +263,26 @@ def load_lexicons(folder: Path = FOLDER) -> Lexicons:
     stop = raw["content"]["stop"]
     return Lexicons(
         version=digest.hexdigest()[:12],
-        danger=Matcher(raw["danger_signs"]),
-        advice=Matcher(raw["emergency_advice"]),
+        danger=Matcher(raw["danger_signs"], index),
+        advice=Matcher(raw["emergency_advice"], index),
         credit={term: float(entry["credit"]) for term, entry in raw["emergency_advice"].items()},
-        risky=Matcher(risky),
+        risky=Matcher(risky, index),
         risky_entries={
             term: RiskyEntry(float(entry["severity"]), bool(entry.get("unless_check")), bool(entry.get("only_with_danger")))
             for term, entry in risky.items()
         },
-        check=Matcher({"check": raw["risky_prescriptions"]["check"]}),
-        drugs=Matcher(drugs["drug"]),
+        check=Matcher({"check": raw["risky_prescriptions"]["check"]}, index),
+        drugs=Matcher(drugs["drug"], index),
         classes={name: frozenset(entry["class"]) for name, entry in drugs["drug"].items()},
-        populations=Matcher(drugs["population"]),
+        populations=Matcher(drugs["population"], index),
         contraindications=_contraindications(drugs),
-        steps=Matcher(steps),
+        steps=Matcher(steps, index),
         needs={name: entry["needs"] for name, entry in steps.items()},
         support={
-            "facts": Matcher({"facts": steps["population_history"]["facts"]}),
-            "verdict": Matcher({"verdict": steps["red_flag_check"]["verdict"]}),
-            "none": Matcher({"none": steps["red_flag_check"]["none"]}),
-            "drug": Matcher({"drug": steps["drug_risk"]["verdict"]}),
+            "facts": Matcher({"facts": steps["population_history"]["facts"]}, index),
+            "verdict": Matcher({"verdict": steps["red_flag_check"]["verdict"]}, index),
+            "none": Matcher({"none": steps["red_flag_check"]["none"]}, index),
+            "drug": Matcher({"drug": steps["drug_risk"]["verdict"]}, index),
         },
         cues={language: _cues(raw["context"], language) for language in ("en", "zh")},
         stop_words=frozenset(stop["en"]["words"].split()),

@@ -31,35 +31,38 @@ def score_verbosity(prompt: Prompt, completion: Completion, lexicons: Lexicons) 
     length, repetition = 0.0, 0.0
     spans: list[Span] = []
     for part, text in parts.items():
-        tokens = [(m.start(), m.end(), m.group()) for m in WORD.finditer(canonical(text))]
-        over, beyond = _excess(tokens, BUDGET[part])
-        if beyond is not None:
-            spans.append(Span(part, beyond, len(text.rstrip()), RULE, "length", "miss"))
-        share, stretches = _repetition(tokens)
-        spans += [Span(part, start, end, RULE, "repetition", "miss") for start, end in stretches]
+        plain = canonical(text)
+        words = WORD.findall(plain)
+        over, first_over = _excess(words, BUDGET[part])
+        share, covered = _repetition(words)
         length, repetition = max(length, over), max(repetition, share)
+        if first_over is None and not share:
+            continue
+        bounds = [match.span() for match in WORD.finditer(plain)]
+        if first_over is not None:
+            spans.append(Span(part, bounds[first_over][0], len(text.rstrip()), RULE, "length", "miss"))
+        spans += [Span(part, start, end, RULE, "repetition", "miss") for start, end in _stretches(bounds, covered)]
     repeated = max(0.0, repetition - FREE_REPETITION) / (FULL_REPETITION - FREE_REPETITION)
     score = min(1.0, length + repeated)
     kept = spans if repeated > 0 else [span for span in spans if span.term == "length"]
     return RuleScore(RULE, score, lexicons.version, tuple(kept), detail={"length": length, "repetition": repetition})
 
 
-def _excess(tokens: Sequence[tuple[int, int, str]], budget: float) -> tuple[float, int | None]:
-    """How far over the budget, in budgets and at most 1, and the offset where the budget ends (None within it)."""
-    if len(tokens) <= budget:
+def _excess(words: Sequence[str], budget: float) -> tuple[float, int | None]:
+    """How far over the budget, in budgets and at most 1, and the first word beyond it (None within it)."""
+    if len(words) <= budget:
         return 0.0, None
-    used, beyond = 0.0, None
-    for start, _, word in tokens:
+    used, first = 0.0, None
+    for i, word in enumerate(words):
         used += CJK_UNIT if word >= "\u3400" else 1.0
-        if used > budget and beyond is None:
-            beyond = start
-    return min(1.0, max(0.0, used / budget - 1.0)), beyond
+        if used > budget and first is None:
+            first = i
+    return min(1.0, max(0.0, used / budget - 1.0)), first
 
 
-def _repetition(tokens: Sequence[tuple[int, int, str]]) -> tuple[float, list[tuple[int, int]]]:
-    """Share of tokens in stretches that were said before, and where those stretches lie."""
-    words = [word for _, _, word in tokens]
-    size = STRETCH["zh"] if sum(word >= "\u3400" for word in words) * 2 > len(words) else STRETCH["en"]
+def _repetition(words: Sequence[str]) -> tuple[float, list[bool]]:
+    """Share of the words that lie in stretches said before, and which those are."""
+    size = STRETCH["zh"] if sum([word >= "\u3400" for word in words]) * 2 > len(words) else STRETCH["en"]
     grams = list(zip(*(words[i:] for i in range(size)), strict=False))
     if len(set(grams)) == len(grams):
         return 0.0, []
@@ -69,10 +72,15 @@ def _repetition(tokens: Sequence[tuple[int, int, str]]) -> tuple[float, list[tup
         if gram in seen:
             covered[i : i + size] = [True] * size
         seen.add(gram)
-    stretches: list[tuple[int, int]] = []
+    return sum(covered) / len(words), covered
+
+
+def _stretches(bounds: Sequence[tuple[int, int]], covered: Sequence[bool]) -> list[tuple[int, int]]:
+    """Characters [start, end) of each run of covered words."""
+    found: list[tuple[int, int]] = []
     for i, is_repeat in enumerate(covered):
-        if is_repeat and i and covered[i - 1] and stretches:
-            stretches[-1] = (stretches[-1][0], tokens[i][1])
+        if is_repeat and i and covered[i - 1]:
+            found[-1] = (found[-1][0], bounds[i][1])
         elif is_repeat:
-            stretches.append((tokens[i][0], tokens[i][1]))
-    return sum(covered) / len(words), stretches
+            found.append(bounds[i])
+    return found
