@@ -8,13 +8,13 @@ Called by `core.desk.mailbox` and `core.adjudication`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.completions import Sentence, sentences
+from core.completions import sentences
+from core.desk.evidence import dropped_warnings, lay, missing_terms
 from core.errors import Forbidden, NotFound
 from core.records import ConflictStatus, Verdict
 from db import tables as t
@@ -32,8 +32,8 @@ def blind_case(session: Session, conflict_id: int) -> dict[str, Any]:
         "id": conflict.id,
         "language": sample.language,
         "turns": [{"role": m.get("role", "user"), "text": m.get("content", "")} for m in sample.messages if m.get("role") != "system"],
-        "answer": [_plain(s) for s in sentences(completion.answer)],
-        "thinking": [_plain(s) for s in sentences(completion.thinking)],
+        "answer": [s.text for s in sentences(completion.answer)],
+        "thinking": [s.text for s in sentences(completion.thinking)],
         "answer_text": completion.answer,
         "is_cut": completion.finish_reason == "length",
         "is_toy": bool(version and version.is_toy),
@@ -86,10 +86,10 @@ def reveal(session: Session, user_id: int, conflict_id: int) -> dict[str, Any]:
         "advice": conflict.advice,
         "reference": sample.reference,
         "model": version.name if version else None,
-        "question": _lay(sentences(sample.text), sample.text, [s for s in spans if s.get("part") == "prompt"]),
-        "answer": _lay(sentences(completion.answer), completion.answer, [s for s in spans if s.get("part") == "answer"]),
-        "thinking": _lay(sentences(completion.thinking), completion.thinking, [s for s in spans if s.get("part") == "thinking"]),
-        "dropped": _dropped(completion, spans),
+        "question": lay(sample.text, "prompt", spans),
+        "answer": lay(completion.answer, "answer", spans),
+        "thinking": lay(completion.thinking, "thinking", spans),
+        "dropped": dropped_warnings(completion.thinking, completion.answer, _score(rules, "emergency")),
         "may_train": sample.split == "train",
         "split": sample.split,
         "history": history(session, conflict_id),
@@ -213,8 +213,12 @@ def _rule(rule: t.RuleScore) -> dict[str, Any]:
         "is_penalty": rule.rule_id in PENALTIES,
         "lexicon_version": rule.lexicon_version,
         "num_spans": len(rule.spans),
-        "terms": sorted({str(span.get("term", "")) for span in rule.spans if span.get("kind") == "miss"}),
+        "missing": missing_terms(rule.rule_id, rule.spans, rule.detail),
     }
+
+
+def _score(rules: list[t.RuleScore], rule_id: str) -> float | None:
+    return next((rule.score for rule in rules if rule.rule_id == rule_id), None)
 
 
 def _teacher(row: t.Judgement | None) -> dict[str, Any] | None:
@@ -247,40 +251,3 @@ def _own(session: Session, user_id: int, conflict_id: int) -> dict[str, Any] | N
         "at": row.created_at.isoformat(),
         "entry": audit_entry(session, row.id),
     }
-
-
-def _plain(sentence: Sentence) -> str:
-    return sentence.text
-
-
-def _lay(cut: list[Sentence], text: str, spans: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Each sentence as segments {text, rules, kinds, terms}: the spans (code points of `text`) cut at sentence borders."""
-    return [_segments(sentence, text, spans) for sentence in cut]
-
-
-def _segments(sentence: Sentence, text: str, spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    inside = [s for s in spans if int(s["start"]) < sentence.end and int(s["end"]) > sentence.start]
-    borders = {sentence.start, sentence.end}
-    for span in inside:
-        borders |= {max(int(span["start"]), sentence.start), min(int(span["end"]), sentence.end)}
-    points = sorted(borders)
-    found = []
-    for start, end in pairwise(points):
-        over = [s for s in inside if int(s["start"]) <= start and int(s["end"]) >= end]
-        segment: dict[str, Any] = {"text": text[start:end]}
-        if over:
-            segment |= {
-                "rules": sorted({str(s["rule_id"]) for s in over}),
-                "kinds": sorted({str(s.get("kind", "hit")) for s in over}),
-                "terms": sorted({str(s.get("term", "")) for s in over}),
-            }
-        found.append(segment)
-    return found
-
-
-def _dropped(completion: t.Completion, spans: list[dict[str, Any]]) -> list[int]:
-    """Indexes of thinking sentences that raise an emergency sign which the answer never mentions."""
-    said = {s.get("term") for s in spans if s.get("part") == "answer" and s.get("rule_id") == "emergency"}
-    raised = [s for s in spans if s.get("part") == "thinking" and s.get("rule_id") == "emergency" and s.get("term") not in said]
-    cut = sentences(completion.thinking)
-    return [i for i, sentence in enumerate(cut) if any(s["start"] < sentence.end and s["end"] > sentence.start for s in raised)]

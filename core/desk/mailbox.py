@@ -25,7 +25,7 @@ from core.desk.cases import blind_case, may_see_reveal, reveal, state_of
 from core.desk.queue import FILTERS, ORDERS, PAGE, counts, queue
 from core.errors import NotFound, Unavailable, UserError
 from core.home import current_home
-from core.i18n import CATALOGUES, catalogue, error_text, translate
+from core.i18n import catalogue, error_text, translate
 from db import tables as t
 from db.base import utc_now
 from db.engine import read_session
@@ -187,18 +187,12 @@ def _num_signed_today(session: Session, user_id: int) -> int:
 
 @cache
 def strings(language: str) -> dict[str, Any]:
-    """The words of the screen: the `ui_` keys of desk.toml and the names of rules and reasons, with a version by content."""
+    """The words of the screen: the `ui_` keys of desk.toml and the names in scoring.toml, with a version by content."""
     words = {key.removeprefix("ui_"): text[language] for key, text in catalogue("desk").items() if key.startswith("ui_")}
     words |= {key: translate(f"common.{key}", language) for key in ("ai_notice", "toy_notice")}
-    words |= {f"scoring.{key}": translate(f"scoring.{key}", language) for key in _scoring_keys()}
+    words |= {f"scoring.{key}": text[language] for key, text in catalogue("scoring").items()}
     digest = hashlib.sha256(json.dumps(words, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
     return {"words": words, "version": digest[:12]}
-
-
-def _scoring_keys() -> list[str]:
-    if not (CATALOGUES / "scoring.toml").is_file():
-        return []
-    return [key for key in catalogue("scoring") if key.startswith(("rule_", "reason_"))]
 
 
 def _jsonable(values: dict[str, Any]) -> dict[str, Any]:

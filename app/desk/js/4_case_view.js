@@ -77,10 +77,10 @@ function drawCase(app) {
   fill(
     slot,
     el("section", { class: "cd-card cd-question", lang: shown.language, "aria-label": t("question") }, el("h3", {}, t("question")), turns),
+    el("div", { class: "cd-notes" }, el("span", {}, t("ai_notice")), shown.is_toy ? el("span", { class: "cd-toy" }, t("toy_notice")) : null),
     el("div", { class: `cd-pair ${desk.showThinking ? "" : "is-folded"}`, lang: shown.language },
       el("section", { class: "cd-card", "data-part": "answer" },
-        el("h3", {}, t("answer"), el("span", { class: "cd-ai" }, t("ai_notice"))),
-        shown.is_toy ? el("p", { class: "cd-toy" }, t("toy_notice")) : null,
+        el("h3", {}, t("answer")),
         part("answer", shown.answer, "no_answer"),
         shown.is_cut ? el("p", { class: "cd-muted" }, t("cut")) : null),
       el("section", { class: "cd-card", "data-part": "thinking" },
@@ -111,7 +111,7 @@ function segments(app, parts) {
     if (!part.rules) return part.text;
     const isStrong = app.shownRule && part.rules.includes(app.shownRule);
     const names = part.rules.map((rule) => app.ruleName(rule)).join(", ");
-    return el("mark", { class: `cd-span is-rule-${part.rules[0]} ${part.kinds.includes("miss") ? "is-miss" : ""} ${isStrong ? "is-strong" : ""}`, "data-rules": part.rules.join(" "), title: `${names}: ${part.terms.join(", ")}` }, part.text);
+    return el("mark", { class: `cd-span is-rule-${part.rules[0]} ${part.kinds.includes("miss") ? "is-miss" : ""} ${isStrong ? "is-strong" : ""}`, "data-rules": part.rules.join(" "), title: `${names}: ${part.terms.map((term) => app.ruleName(term)).join(", ")}` }, part.text);
   });
 }
 

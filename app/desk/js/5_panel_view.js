@@ -59,7 +59,7 @@ function footer(app, main) {
     el("button", { class: "cd-small", "data-k": "undo", onclick: () => app.undoLast() }, key("U"), t("undo")),
     el("button", { class: "cd-small", "data-k": "skip", onclick: () => app.openSkip() }, key("S"), t("skip")),
     el("button", { class: "cd-small", "data-k": "hand", onclick: () => app.openHandOver() }, key("F"), t("hand_over")),
-    el("button", { class: "cd-small is-danger", "data-k": "stop", onclick: () => app.stopCord() }, key("⇧4"), t("stop_cord"))));
+    el("button", { class: "cd-small is-danger", "data-k": "stop", onclick: () => app.stopCord() }, key("Shift 4"), t("stop_cord"))));
 }
 
 function blindPanel(app, form, stage) {
@@ -72,7 +72,7 @@ function blindPanel(app, form, stage) {
     el("p", { class: "cd-muted" }, t("blind_hint")),
     verdictButtons(app, form, isBusy),
     opinionFields(app, form),
-    footer(app, el("button", { class: "cd-main", "data-k": "commit", disabled: isBusy, onclick: () => app.commit() }, key("⏎"), t(isBusy ? "committing" : "commit"))),
+    footer(app, el("button", { class: "cd-main", "data-k": "commit", disabled: isBusy, onclick: () => app.commit() }, key("Enter"), t(isBusy ? "committing" : "commit"))),
   ];
 }
 
@@ -102,7 +102,7 @@ function signPanel(app, form) {
     verdict,
     el("details", { class: "cd-more", open: desk.detailsOpen, ontoggle: (event) => (desk.detailsOpen = event.target.open) }, el("summary", { "data-k": "details" }, t("criteria"), " · ", t("confidence"), " · ", t("note")), opinionFields(app, form)),
     rewrite,
-    footer(app, [el("p", { class: "cd-muted" }, t("signature", { name: app.userName })), el("button", { class: "cd-main", "data-k": "sign", onclick: () => app.sign() }, key("Ctrl ⏎"), t("sign"))]),
+    footer(app, [el("p", { class: "cd-muted" }, t("signature", { name: app.userName })), el("button", { class: "cd-main", "data-k": "sign", onclick: () => app.sign() }, key("Ctrl Enter"), t("sign"))]),
   ];
 }
 
@@ -110,7 +110,7 @@ function revealView(app, reveal) {
   const { desk } = app;
   const t = (k, p) => desk.t(k, p);
   const score = (value, isPenalty) =>
-    el("span", { class: "cd-score" }, el("span", { class: `cd-bar ${isPenalty ? "is-penalty" : ""}`, style: `--v:${Math.round((value ?? 0) * 100)}%` }), el("b", {}, number(value)));
+    el("span", { class: "cd-score" }, el("span", { class: `cd-bar ${isPenalty ? "is-penalty" : ""}`, style: `--v:${Math.round((value ?? 0) * 100)}%` }), el("b", isPenalty ? { title: t("penalty") } : {}, isPenalty && value > 0 ? `−${number(value)}` : number(value)));
   const gap = reveal.gap === null ? null : t(reveal.threshold === null ? "gap_only" : "gap", { gap: number(reveal.gap), threshold: number(reveal.threshold) });
   const why = el("div", { class: "cd-why" }, el("b", {}, t(`kind_${reveal.kind}`)), gap ? el("span", { class: "cd-muted" }, gap) : null,
     reveal.teacher_value !== null || reveal.rules_value !== null
@@ -119,12 +119,12 @@ function revealView(app, reveal) {
   const rules = reveal.rules.map((rule) =>
     el("div", { class: `cd-rule is-rule-${rule.id}` },
       el("span", { class: "cd-swatch", "aria-hidden": "true" }),
-      el("span", { class: "cd-grow" }, app.ruleName(rule.id), rule.is_penalty ? el("span", { class: "cd-muted" }, ` (${t("penalty")})`) : null),
+      el("span", { title: desk.words[`scoring.${rule.id}_help`] }, app.ruleName(rule.id)),
       rule.score === null ? el("span", { class: "cd-muted" }, t("unscored", { reason: app.reasonName(rule.unscored_reason) })) : score(rule.score, rule.is_penalty),
-      rule.terms.length ? el("span", { class: "cd-terms" }, t("missing_terms", { terms: rule.terms.join(", ") })) : null,
       rule.num_spans
         ? el("button", { class: "cd-link", "data-k": `show-${rule.id}`, "aria-pressed": String(app.shownRule === rule.id), onclick: () => app.showRule(rule.id) }, t("show_me", { n: rule.num_spans }))
-        : el("span", { class: "cd-muted cd-none" }, t("no_evidence"))));
+        : el("span", { class: "cd-muted", title: t("no_evidence") }, "–"),
+      rule.missing.length ? el("span", { class: "cd-terms" }, t("missing_terms", { terms: rule.missing.map((term) => app.ruleName(term)).join(", ") })) : null));
   const teacher = reveal.teacher;
   return el("div", { class: "cd-reveal", "data-reveal": "" },
     why,

@@ -1,0 +1,175 @@
+// What the server is told, and what its answers change. Answers may come twice or late; a settled message is settled.
+
+Object.assign(App.prototype, {
+  receive(data) {
+    if (!data || data === this.lastData) return;
+    this.lastData = data;
+    const { desk } = this;
+    if (data.problem) this.notice(data.problem, "is-bad");
+    if (!data.queue) return;
+    const isFirst = !this.outbox;
+    if (data.strings && data.strings_version !== this.stringsVersion) {
+      desk.words = data.strings;
+      this.stringsVersion = data.strings_version;
+      this.boxes = makeBoxes(this);
+    }
+    this.skew = Date.parse(data.now) - Date.now();
+    this.userName = data.user.name;
+    this.numToday = data.num_signed_today;
+    this.page = data.page;
+    this.correctionMs = data.correction_minutes * 60000;
+    this.leaseMs = data.lease_minutes * 60000;
+    if (["status", "language", "order"].every((name) => data.view[name] === desk.view[name])) {
+      desk.queue = data.queue;
+      desk.counts = data.counts;
+    }
+    for (const item of data.cases) desk.cases.set(item.id, item);
+    for (const item of data.reveals) this.learnReveal(item);
+    if (isFirst) {
+      this.outbox = new Outbox(data.user.id, (messages) => this.post(messages));
+      if (this.outbox.numKept) this.notice(desk.t("kept", { n: this.outbox.numKept }));
+    }
+    for (const ack of data.acks) this.settle(ack);
+    if (isFirst) {
+      this.start(data.open);
+      this.outbox.flush();
+      return;
+    }
+    if (desk.current === null && desk.queue.length) this.goNext();
+    this.draw();
+  },
+
+  learnReveal(reveal) {
+    const { desk } = this;
+    const isNews = !desk.reveals.has(reveal.id);
+    desk.reveals.set(reveal.id, reveal);
+    desk.committing.delete(reveal.id);
+    const form = desk.form(reveal.id);
+    if (reveal.own && !form.verdict) {
+      for (const name of ["verdict", "cannot_judge_reason", "criteria", "marks", "confidence", "note"]) form[name] = structuredClone(reveal.own[name]) ?? form[name];
+    }
+    if (isNews && reveal.id === desk.current) this.painted();
+  },
+
+  /** One acknowledgement. An answer to a message that was answered before changes nothing. */
+  settle(ack) {
+    const { desk } = this;
+    const message = this.outbox.settle(ack);
+    if (!message) return;
+    if (!ack.ok) return this.refused(ack, message);
+    if (ack.entry) this.stamp = desk.t("saved", { time: utcTime(ack.at), entry: ack.entry });
+    if (ack.type === "claim") {
+      desk.leases.set(ack.case, { token: ack.lease_token, version: ack.version, expires: Date.parse(ack.expires_at) });
+      desk.states.set(ack.case, { status: "claimed", holder: null });
+      this.outbox.arm(ack.case, ack.lease_token, ack.version);
+      this.outbox.flush();
+      this.takeDraft(ack);
+    } else if (ack.type === "heartbeat") {
+      const lease = desk.leases.get(ack.case);
+      if (lease) lease.expires = Date.parse(ack.expires_at);
+    } else if (ack.type === "look") {
+      desk.states.set(ack.case, ack.state);
+      this.takeDraft(ack);
+    } else if (ack.type === "draft") {
+      this.stamp = desk.t("draft_saved", { time: utcTime(ack.at) });
+    } else if (ack.type === "commit") {
+      const lease = desk.leases.get(ack.case);
+      if (lease) lease.version = ack.version;
+    } else if (ack.type === "sign") {
+      desk.signed.set(ack.case, ack);
+      desk.leases.delete(ack.case);
+      if (ack.is_training_pair === false) this.notice(desk.t("kept_out", { split: desk.reveals.get(ack.case)?.split ?? "" }));
+      if (ack.is_training_pair) this.notice(desk.t("pair_made"));
+    } else if (ack.type === "stop_cord") {
+      this.notice(desk.t("stop_cord_done"), "is-bad");
+    } else if (ack.type === "hand_over") {
+      this.notice(desk.t("handed_toast", { id: ack.case, name: message.name }));
+    } else if (ack.type === "colleagues") {
+      colleaguesDialog(this, ack.colleagues);
+    }
+  },
+
+  refused(ack, message) {
+    const { desk } = this;
+    if (ack.retry) return this.notice(ack.text, "is-bad");
+    if (ack.current) desk.states.set(ack.case, ack.current);
+    const isDecision = DECIDING.has(message.type);
+    if (["claim", "heartbeat"].includes(message.type)) {
+      desk.leases.delete(ack.case);
+      const lost = this.outbox.drop((m) => m.case === ack.case && m.version === null && DECIDING.has(m.type));
+      for (const m of lost) refusedDialog(this, { ...ack, form: m.form });
+      if (!lost.length && ack.case === desk.current && !desk.signed.has(ack.case)) this.notice(ack.text, "is-bad");
+    } else if (isDecision) {
+      desk.committing.delete(ack.case);
+      desk.signed.delete(ack.case);
+      desk.passed.delete(ack.case);
+      if (["desk.other_window", "desk.not_claimed", "desk.stale"].includes(ack.code)) desk.leases.delete(ack.case);
+      refusedDialog(this, { ...ack, form: message.form });
+    } else {
+      this.notice(ack.text, "is-bad");
+    }
+  },
+
+  takeDraft(ack) {
+    if (ack.draft && this.desk.isPristine(ack.case)) this.desk.forms.set(ack.case, { ...emptyForm(), ...ack.draft });
+  },
+
+  // --- page -> server ------------------------------------------------------------------------------------------------
+
+  post(messages) {
+    const { desk } = this;
+    const view = { ...desk.view, current: desk.current, have: [...desk.cases.keys()], strings_version: this.stringsVersion };
+    this.component.setTriggerValue("post", { messages, view });
+    this.drawStatus();
+  },
+
+  send(type, id, extra) {
+    return this.outbox.add({ type, case: id, ...extra });
+  },
+
+  decide(type, id, form) {
+    const lease = this.desk.leases.get(id);
+    this.send(type, id, { lease_token: lease?.token ?? "", version: lease ? lease.version : 0, form });
+  },
+
+  claim(id = this.desk.current) {
+    const { desk } = this;
+    if (id === null || desk.leases.has(id) || ["done", "held"].includes(desk.stage(id))) return;
+    const token = newId();
+    desk.leases.set(id, { token, version: null, expires: Date.now() + this.skew + this.leaseMs });
+    this.send("claim", id, { lease_token: token });
+  },
+
+  release(id) {
+    const lease = this.desk.leases.get(id);
+    if (!lease || this.desk.stage(id) !== "blind" || !this.desk.isPristine(id)) return;
+    this.desk.leases.delete(id);
+    this.send("release", id, { lease_token: lease.token });
+  },
+
+  beat() {
+    const { desk } = this;
+    const now = performance.now();
+    if (document.hidden || now - this.lastBeat < HEARTBEAT_MS - 500 || now - this.lastInput > this.leaseMs) return;
+    this.lastBeat = now;
+    for (const [id, lease] of desk.leases) {
+      if (lease.version !== null && (id === desk.current || !desk.isPristine(id))) this.send("heartbeat", id, { lease_token: lease.token });
+    }
+  },
+
+  changed() {
+    const id = this.desk.current;
+    if (id === null) return;
+    this.claim(id);
+    this.drafts.add(id);
+    clearTimeout(this.draftTimer);
+    this.draftTimer = setTimeout(() => this.sendDrafts(), DRAFT_AFTER_MS);
+  },
+
+  sendDrafts() {
+    clearTimeout(this.draftTimer);
+    if (!this.outbox) return;
+    for (const id of this.drafts) if (!["done", "committing"].includes(this.desk.stage(id))) this.send("draft", id, { form: structuredClone(this.desk.form(id)) });
+    this.drafts.clear();
+  },
+});
