@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import pytest
 
 from core.home import Home
 from core.preference import Decoding, Mode, Pair, Produced, close_pair, open_pair
+from core.serving.token import server_token
 from db.engine import write_session
 from tests import factories
 from tests.bench.fake_endpoint import FakeEndpoint, serving
@@ -55,3 +57,18 @@ def bench(home: Home) -> Iterator[Bench]:
         for name in (found.first, found.second):
             found.add(name)
         yield found
+
+
+@pytest.fixture
+def local_server(home: Home) -> Iterator[FakeEndpoint]:
+    """A fake in the place of the local model server, on the home's port and with the home's token."""
+    port = free_port()
+    object.__setattr__(home, "settings", home.settings.model_copy(update={"model_server_port": port}))
+    with serving(server_token(home), port) as endpoint:
+        yield endpoint
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

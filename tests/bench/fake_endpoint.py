@@ -1,7 +1,7 @@
 """A tiny model server that speaks the OpenAI chat-completions protocol over HTTP: the one thing that tests may fake.
 
 What it answers depends on the model's name: `slow-*` takes its time, `down` answers 500, `cut` breaks off, `empty` only
-thinks, `busy` answers 503, `reasoner` sends its reasoning apart, `hang` never ends. Everything else answers `ANSWERS[name]` or a default.
+thinks, `busy` answers 503, `reasoner` sends its reasoning apart, `hang*` never ends. Everything else answers `ANSWERS[name]` or a default.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class FakeEndpoint:
                         time.sleep(0.05 if model.startswith("slow") else endpoint.piece_s)
                         if model == "cut" and start > 20:
                             return
-                    while model == "hang":
+                    while model.startswith("hang"):
                         self._event({"delta": {"content": "."}})
                         time.sleep(0.05)
                     self._event({"delta": {}, "finish_reason": "length" if model == "long" else "stop"})
