@@ -151,6 +151,12 @@ class Policy:
             self._keys[name] = key
             self.model.train(False)
 
+    def adopt(self, model: Any, keys: dict[str, str]) -> None:
+        """Go on with `model`, a PeftModel around ours whose adapters have the given PEFT names (training makes new adapters)."""
+        with self.lock:
+            self.model = model
+            self._keys = dict(keys)
+
     def drop_adapter(self, name: str) -> None:
         """Forget an adapter; unknown names are ignored. The last one stays loaded, only unreachable by name."""
         with self.lock:
