@@ -22,13 +22,11 @@ from app.console import help_text, language, say, word
 from app.errors import describe
 from app.launcher import Launcher
 from core import accounts
-from core.demo import queue_demo, was_demo_run
 from core.errors import Unavailable, UserError
 from core.home import Home, open_home
-from core.jobs import api as jobs
+from core.jobs import views as jobs
 from core.overview import has_datasets
 from core.settings import load_settings
-from db.engine import read_session, write_session
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 commands.register(cli)
@@ -79,8 +77,7 @@ def serve(
 
     launcher.run(on_ready)
     tell(word("stopped"))
-    with read_session() as session:
-        left = [f"{job.id} ({job.kind})" for job in jobs.page(session, status="running")]
+    left = [f"{job.id} ({job.kind})" for job in jobs.newest(status="running")]
     if left:
         tell(word("jobs_go_on", jobs=", ".join(left)))
 
@@ -97,8 +94,7 @@ def migrate_home() -> None:
 
 def offer_demo() -> int:
     """Queue the demo on a home that has no data yet; returns the number of jobs."""
-    with write_session() as session:
-        return 0 if has_datasets() or was_demo_run(session) else len(queue_demo(session))
+    return 0 if has_datasets() or jobs.was_demo_run() else len(jobs.start_demo(None))
 
 
 def log_to(home: Home, name: str) -> None:

@@ -15,16 +15,15 @@ import typer
 from app import checks
 from app.console import help_text, language, say, word
 from core import accounts, audit, health
-from core.demo import queue_demo
 from core.errors import NotFound, UserError
 from core.home import current_home
 from core.i18n import error_text
-from core.jobs import api as jobs
 from core.jobs import files, forms
+from core.jobs import views as jobs
 from core.jobs.kinds import KINDS, job_kind
 from core.records import CancelMode, Message
 from core.settings import ROOT, describe, load_settings
-from db.engine import read_session, write_session
+from db.engine import read_session
 
 #: options of `train KIND` are drawn from the kind's config, so typer must let them through
 LOOSE = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -122,9 +121,7 @@ def _describe_kind(kind: str) -> None:
 def run_or_queue(kind: str, values: dict[str, Any], *, is_foreground: bool) -> None:
     """Put a job in the queue, or run its script here and now, without the queue, and leave with its exit code."""
     if not is_foreground:
-        with write_session() as session:
-            job_id = jobs.enqueue(session, kind, values)
-        say(word("job_queued", id=job_id))
+        say(word("job_queued", id=jobs.start(kind, values, None)))
         return
     config = forms.validated(kind, values)
     home = current_home()
@@ -164,9 +161,7 @@ def _shortcut(kind: str) -> Any:
 @job_commands.command("list", help=help_text("jobs_list"))
 def jobs_list(status: str = "", limit: int = 20) -> None:
     """Newest first."""
-    with read_session() as session:
-        rows = jobs.page(session, status=status or None, limit=limit)
-    for job in rows:
+    for job in jobs.newest(status=status or None, limit=limit):
         done, total = job.progress.get("done", 0), job.progress.get("total", 0)
         say(f"{job.id:>6} {job.kind:<10} {job.status:<10} {f'{done}/{total}' if total else '-':<12} {job.title}".rstrip())
 
@@ -174,16 +169,14 @@ def jobs_list(status: str = "", limit: int = 20) -> None:
 @job_commands.command("cancel", help=help_text("jobs_cancel"))
 def jobs_cancel(job_id: int, save: bool = typer.Option(False, "--save", help=help_text("jobs_save"))) -> None:
     """Stop a job, at once or after saving a checkpoint."""
-    with write_session() as session:
-        job = jobs.cancel(session, job_id, CancelMode.STOP_AND_SAVE if save else CancelMode.STOP_NOW, None)
+    job = jobs.stop(job_id, CancelMode.STOP_AND_SAVE if save else CancelMode.STOP_NOW, None)
     say(f"{job.id} {job.kind} {job.status}")
 
 
 @job_commands.command("log", help=help_text("jobs_log"))
 def jobs_log(job_id: int, lines: int = 200) -> None:
     """The end of a job's log."""
-    with read_session() as session:
-        job = jobs.get(session, job_id)
+    job = jobs.get(job_id)
     say(files.tail(current_home().run_dir(job.id) / "log.txt", lines).text)
     if job.error.get("code"):
         say(error_text(UserError(job.error["code"], **job.error.get("params", {})), language()), is_error=True)
@@ -191,9 +184,7 @@ def jobs_log(job_id: int, lines: int = 200) -> None:
 
 def demo() -> None:
     """Queue the demo chain again."""
-    with write_session() as session:
-        ids = queue_demo(session)
-    say(word("demo_queued", num=len(ids)))
+    say(word("demo_queued", num=len(jobs.start_demo(None))))
 
 
 # --- data, index, models ----------------------------------------------------------------------------------------------------

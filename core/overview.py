@@ -1,6 +1,6 @@
 """What needs a person now, in a handful of short reads: the contents of Home.
 
-Reads, but for starting the demo. Called by pages/home.py and by the launcher's first start. Estimates are sums of what a
+Reads only. Called by pages/home.py and by the launcher's first start. Estimates are sums of what a
 running job reports about itself and of what its kind usually takes on two CPU cores; screens say "about".
 """
 
@@ -13,13 +13,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.accounts import Person
-from core.demo import PREFIX, queue_demo
+from core.demo import PREFIX
 from core.evaluation import Comparison, report_of
 from core.models import serving_version
 from core.records import ConflictStatus, JobStatus
 from db import tables as t
 from db.base import utc_now
-from db.engine import read_session, write_session
+from db.engine import read_session
 
 #: seconds that a job of the demo usually takes on two CPU cores, before it says so itself
 USUAL_S = {"demo_base": 45.0, "sft": 25.0, "sample": 15.0, "score": 5.0, "conflicts": 3.0, "ppo": 180.0, "evaluate": 45.0, "index": 8.0}
@@ -82,12 +82,6 @@ class Overview:
     def is_busy(self) -> bool:
         """Something changes by itself, so the screen should."""
         return bool(self.running or self.num_queued)
-
-
-def start_demo(person: Person) -> list[int]:
-    """Queue the demo chain in the person's name; the ids of its jobs."""
-    with write_session() as session:
-        return queue_demo(session, created_by=person.id)
 
 
 def overview(person: Person) -> Overview:

@@ -9,8 +9,9 @@ from app.session import language, require
 from app.widgets import ago, duration, guarded, job_url, page_title, status_badge
 from core import health
 from core.accounts import Person
+from core.jobs import views
 from core.jobs.kinds import KINDS
-from core.overview import DemoState, JobLine, Overview, overview, start_demo
+from core.overview import DemoState, JobLine, Overview, overview
 
 ENGINEERS = ("engineer", "admin")
 PRODUCT = ("product", "engineer", "admin")
@@ -91,7 +92,7 @@ def show_evaluation(seen: Overview) -> None:
 
 def on_demo() -> None:
     with guarded():
-        start_demo(require("engineer"))
+        views.start_demo(require("engineer").id)
 
 
 def show(person: Person) -> None:
