@@ -1,0 +1,52 @@
+"""What a request names: a model version as stored now, with the place of its weights. Reads the database only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from core.home import Home
+from core.models import all_versions, get_version
+from core.policy import VersionFiles, version_files
+from core.records import JobStatus, VersionKind
+from db import tables as t
+from db.engine import read_session
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A version that this server can answer with. The hashes tell two sets of weights under one name apart."""
+
+    name: str
+    content_hash: str
+    is_toy: bool
+    files: VersionFiles
+    base_hash: str
+
+    @property
+    def base(self) -> tuple[str, str]:
+        """What must be in memory: where the base lies, and its hash."""
+        return self.files.base, self.base_hash
+
+
+def served_version(home: Home, name: str) -> Served:
+    """Raises NotFound("models.no_such_version") and as `core.policy.version_files`."""
+    with read_session() as session:
+        row = get_version(session, name)
+        files = version_files(session, home, row)
+        base = row if files.adapter is None else session.get_one(t.ModelVersion, row.base_version_id)
+        return Served(row.name, row.content_hash, row.is_toy, files, base.content_hash)
+
+
+def local_versions() -> list[t.ModelVersion]:
+    """Every version whose weights are ours, newest first."""
+    with read_session() as session:
+        return [row for row in all_versions(session) if row.kind != VersionKind.EXTERNAL]
+
+
+def is_gpu_job_running() -> bool:
+    """Does a job of the gpu queue hold the accelerator now?"""
+    with read_session() as session:
+        running = t.Job.status == JobStatus.RUNNING.value
+        return bool(session.scalar(select(func.count()).select_from(t.Job).where(running, t.Job.queue == "gpu")))
