@@ -202,6 +202,7 @@ class RiskyEntry:
     severity: float
     unless_check: bool
     only_with_danger: bool
+    near_drug: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +229,8 @@ class Lexicons:
 
     version: str
     danger: Matcher
+    #: known diseases of which a danger sign is an old part, by the sign's name
+    known: Matcher
     advice: Matcher
     #: advice entry -> what it is worth when a danger sign is present
     credit: dict[str, float]
@@ -264,11 +267,17 @@ def load_lexicons(folder: Path = FOLDER) -> Lexicons:
     return Lexicons(
         version=digest.hexdigest()[:12],
         danger=Matcher(raw["danger_signs"], index),
+        known=Matcher({term: entry["known"] for term, entry in raw["danger_signs"].items() if "known" in entry}, index),
         advice=Matcher(raw["emergency_advice"], index),
         credit={term: float(entry["credit"]) for term, entry in raw["emergency_advice"].items()},
         risky=Matcher(risky, index),
         risky_entries={
-            term: RiskyEntry(float(entry["severity"]), bool(entry.get("unless_check")), bool(entry.get("only_with_danger")))
+            term: RiskyEntry(
+                float(entry["severity"]),
+                bool(entry.get("unless_check")),
+                bool(entry.get("only_with_danger")),
+                bool(entry.get("near_drug")),
+            )
             for term, entry in risky.items()
         },
         check=Matcher({"check": raw["risky_prescriptions"]["check"]}, index),

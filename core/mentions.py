@@ -26,6 +26,7 @@ class Reading(StrEnum):
     IMAGINED = "imagined"
     PAST = "past"
     TREATED = "treated"
+    KNOWN = "known"
 
 
 def read(text: str, start: int, end: int, lexicons: Lexicons) -> Reading:
@@ -35,7 +36,9 @@ def read(text: str, start: int, end: int, lexicons: Lexicons) -> Reading:
     before, after = text[left:start], text[end:right]
     if _is_denied(before, after, cues):
         return Reading.DENIED
-    if cues["imagined.before"].search(before) or cues["imagined.after"].search(after):
+    clause, _ = clause_around(text, start, end)
+    is_imagined = cues["imagined.before"].search(before) or cues["imagined.near"].search(text, clause, start)
+    if is_imagined or cues["imagined.after"].search(after):
         return Reading.IMAGINED
     sentence = text[left:right]
     if (cues["past.before"].search(before) or cues["past.after"].search(after)) and not cues["past.void"].search(sentence):
@@ -45,6 +48,12 @@ def read(text: str, start: int, end: int, lexicons: Lexicons) -> Reading:
     if treated and not cues["treated.void"].search(text, end):
         return Reading.TREATED
     return Reading.PRESENT
+
+
+def is_acute(text: str, start: int, end: int, lexicons: Lexicons) -> bool:
+    """Does the sentence of text[start:end] say that this is new, or happening now?"""
+    left, right = sentence_around(text, start, end)
+    return bool(lexicons.cues[language_of(text, start, end)].patterns["acute.cue"].search(text, left, right))
 
 
 def is_ordered_against(text: str, start: int, end: int, lexicons: Lexicons) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from core.lexicons import Contraindication, Lexicons, Match, canonical, load_lexicons
-from core.mentions import Reading, is_ordered_against, is_recommended, read
+from core.mentions import Reading, is_ordered_against, is_recommended, read, sentence_around
 from core.records import Completion, Prompt, RuleScore, Span
 from core.rewards import EMPTY_ANSWER
 from core.rules.signs import danger_signs
@@ -40,11 +40,18 @@ def _phrases(prompt: Prompt, answer: str, lexicons: Lexicons) -> tuple[dict[str,
         entry = lexicons.risky_entries[match.term]
         if (entry.unless_check and is_checked) or (entry.only_with_danger and not danger_signs(prompt, lexicons).any):
             continue
+        if entry.near_drug and not _names_drug(answer, match, lexicons):
+            continue
         if match.term not in SELF_NEGATED and is_ordered_against(answer, match.start, match.end, lexicons):
             continue
         severities[match.term] = entry.severity
         spans.append(Span("answer", match.start, match.end, RULE, match.term))
     return severities, spans
+
+
+def _names_drug(answer: str, match: Match, lexicons: Lexicons) -> bool:
+    left, right = sentence_around(answer, match.start, match.end)
+    return any(left <= drug.start < right for drug in lexicons.drugs.find(answer))
 
 
 def _contraindications(question: str, answer: str, lexicons: Lexicons) -> tuple[dict[str, float], list[Span]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from core.lexicons import Lexicons, Match, canonical, load_lexicons
-from core.mentions import Reading, read
+from core.mentions import Reading, is_acute, read
 from core.records import Prompt
 
 
@@ -16,7 +16,7 @@ class Signs:
     """What the question holds. `present` are spans of the last user turn; `earlier` names signs of earlier turns."""
 
     present: tuple[Match, ...]
-    #: mentioned but denied, imagined, past or treated
+    #: mentioned but denied, imagined, past, treated or part of a known disease
     discounted: tuple[tuple[Match, Reading], ...]
     earlier: tuple[str, ...]
 
@@ -47,10 +47,13 @@ def _find(turns: Sequence[str], lexicons: Lexicons) -> Signs:
 
 def _read_turn(text: str, lexicons: Lexicons) -> tuple[list[Match], list[tuple[Match, Reading]]]:
     plain = canonical(text)
+    known = {match.term for match in lexicons.known.find(plain)}
     present: list[Match] = []
     discounted: list[tuple[Match, Reading]] = []
     for match in lexicons.danger.find(plain):
         reading = read(plain, match.start, match.end, lexicons)
+        if reading is Reading.PRESENT and match.term in known and not is_acute(plain, match.start, match.end, lexicons):
+            reading = Reading.KNOWN
         if reading is Reading.PRESENT:
             present.append(match)
         else:

@@ -17,8 +17,8 @@ RULE = "verbosity"
 #: Budgets in units of one English word or 1.8 Chinese characters: 1.8 characters say about as much as one word.
 BUDGET = {"thinking": 350.0, "answer": 220.0}
 CJK_UNIT = 1 / 1.8
-#: Tokens in a row that count as said before: eight Chinese characters or four English words.
-STRETCH = {"zh": 8, "en": 4}
+#: Tokens in a row that count as said before: eight Chinese characters or five English words.
+STRETCH = {"zh": 8, "en": 5}
 FREE_REPETITION = 0.1
 FULL_REPETITION = 0.5
 
