@@ -118,9 +118,9 @@ def show_import() -> None:
     st.dataframe([dict(zip(head, row, strict=True)) for row in rows], hide_index=True, width="stretch")
     if shown.errors:
         st.caption(t("data.preview_errors"))
-        head = (t("data.col_row"), t("data.col_line"), t("data.col_reason"))
+        names = (t("data.col_row"), t("data.col_line"), t("data.col_reason"))
         found = [(e.row, e.line, t(f"data.{e.code}", **e.params)) for e in shown.errors]
-        st.dataframe([dict(zip(head, row, strict=True)) for row in found], hide_index=True)
+        st.dataframe([dict(zip(names, row, strict=True)) for row in found], hide_index=True)
     name = st.text_input(t("data.name"), path.stem, max_chars=100)
     left, middle, right = st.columns(3)
     source, licence = left.text_input(t("data.source")), middle.text_input(t("data.licence"))

@@ -23,12 +23,12 @@ from core.importing.card import write_card
 from core.importing.duplicates import near_duplicates
 from core.importing.readers import RawRow, RowError
 from core.importing.recognise import KINDS, missing_fields, recognise_kind, recognise_mapping
+from core.importing.risk import prompt_risk
 from core.importing.rows import Item, convert
 from core.importing.splitting import assign
 from core.importing.store import store_items
 from core.jobs.configs import ImportConfig
 from core.records import TRAINING_SPLITS, Split
-from core.rules import danger_level
 from db import tables as t
 from db.engine import read_session, write_session
 
@@ -209,7 +209,7 @@ def _refuse_leaks(items: list[Item], errors: list[RowError], config: ImportConfi
     """A prompt that some dataset already holds for evaluation must not come in for training."""
     with read_session() as session:
         query = select(t.Sample.content_hash, t.Dataset.name).join(t.Dataset, t.Dataset.id == t.Sample.dataset_id)
-        held_out = dict(session.execute(query.where(t.Sample.split.not_in([s.value for s in TRAINING_SPLITS]))).tuples().all())
+        held_out = dict(session.execute(query.where(t.Sample.split.not_in([s.value for s in TRAINING_SPLITS]))).all())
     asked = Split(config.split) if config.split else None
     kept = []
     for item in items:
@@ -232,7 +232,7 @@ def _split(items: list[Item], near: list[tuple[int, int, float]], config: Import
     for i, digest in enumerate(digests):
         groups[i] = by_digest.setdefault(digest, groups[i])
     for item in items:
-        item.risk = item.risk or danger_level(item.text, item.language)
+        item.risk = item.risk or prompt_risk(item.messages, item.language)
     free = assign(digests, [f"{i.language}/{i.risk}/{i.category}" for i in items], groups, config.seed)
     for item, split in zip(items, free, strict=True):
         item.split = item.split or (Split(config.split) if config.split else split)

@@ -58,14 +58,13 @@ class Item:
     pair: tuple[str, str] | None = None
     judgement: Judgement | None = None
     is_conflict: bool = False
+    #: last user turn, and SHA-256 of the normalised messages
+    text: str = field(init=False)
+    digest: str = field(init=False)
 
-    @property
-    def text(self) -> str:
-        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
-
-    @property
-    def digest(self) -> str:
-        return content_hash([[m.role, m.content] for m in self.messages])
+    def __post_init__(self) -> None:
+        self.text = next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+        self.digest = content_hash([[m.role, m.content] for m in self.messages])
 
 
 class _Bad(Exception):

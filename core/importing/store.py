@@ -27,10 +27,11 @@ def store_items(
     now = utc_now()
     samples: dict[str, dict[str, Any]] = {}
     for item in items:
-        samples.setdefault(item.digest, _sample(item, dataset.id, now))
+        if item.digest not in samples:
+            samples[item.digest] = _sample(item, dataset.id, now)
     _bulk(session, t.Sample, list(samples.values()))
     query = select(t.Sample.content_hash, t.Sample.id).where(t.Sample.dataset_id == dataset.id)
-    ids = dict(session.execute(query).tuples().all())
+    ids = dict(session.execute(query).all())
 
     completions: dict[tuple[int, str], dict[str, Any]] = {}
     pairs: list[dict[str, Any]] = []

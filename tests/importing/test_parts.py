@@ -40,9 +40,8 @@ def test_near_duplicates_finds_what_a_full_comparison_finds() -> None:
     for i in range(0, 50):
         texts.append(texts[i] + " please")
     found = near_duplicates(texts, [Language.EN] * len(texts))
-    assert {later for later, _, _ in found} >= set(range(150, 200)) - set(range(150, 153))
+    assert {later for later, _, _ in found} == set(range(150, 200))
     assert all(similarity >= 0.85 for _, _, similarity in found)
-    assert len(found) <= 52
 
 
 def test_language_of_mixed_text() -> None:
