@@ -46,6 +46,7 @@ def main() -> int:
         subprocess.Popen(["setsid", "-f", "sleep", "600"])
     for step in range(first, config["steps"]):
         time.sleep(config["step_s"])
+        journal("step", step)
         if step == config["crash_at"] and (first == 0 or config["mode"] == "always_crash"):
             raise RuntimeError("the fake crash")
         with (run_dir / "metrics.jsonl").open("a") as file:

@@ -1,4 +1,4 @@
-"""The real worker with two fake job kinds and short waits, as a process that tests can kill: `python -m tests.faults.fake_worker`.
+"""The real worker with two fake job kinds and short waits, as a process that tests can kill (see nursery.py).
 
 `--instant` puts a launcher in its place whose jobs end as they start, for races about who claims what.
 """
@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from core import worker
@@ -60,13 +59,15 @@ class InstantLauncher:
         return 0
 
 
-if __name__ == "__main__":
+def run(arguments: list[str]) -> int:
+    """The worker's whole life; returns its exit code."""
     KINDS.update(FAKES)
     worker_loop.GRACE_S = 0.7
     worker_loop.MAX_RESTARTS = int(os.environ.get("FAKE_MAX_RESTARTS", "5"))
     worker_loop.LOSS_WAIT_S = 0.02
     worker.TICK_S = 0.05
+    worker.PATIENCE_S = 1.0
     leases.MAX_BACKOFF_S = 0.3
-    if "--instant" in sys.argv:
+    if "--instant" in arguments:
         worker_loop.LocalLauncher = lambda *_args, **_values: InstantLauncher()  # type: ignore[assignment,misc]
-    sys.exit(worker.main())
+    return worker.main()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,39 +16,34 @@ from core.home import Home
 from core.jobs import api
 from core.jobs.kinds import KINDS
 from core.jobs.launch import shim
-from core.settings import ROOT
 from db import tables as t
 from db.engine import read_session, write_session
 from tests.faults.fake_worker import FAKES
+from tests.faults.nursery import Forked, Nursery
 
 DONE = ("succeeded", "failed", "cancelled", "lost")
 
 
 class Rig:
-    def __init__(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, home: Home, nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
         self.home = home
+        self.nursery = nursery
         self.runs = str(home.runs.resolve())
-        self.workers: list[subprocess.Popen[bytes]] = []
+        self.workers: list[Forked] = []
         for name, kind in FAKES.items():
             monkeypatch.setitem(KINDS, name, kind)
 
-    def worker(self, *arguments: str, wait: bool = True, **env: str) -> subprocess.Popen[bytes]:
-        log = (self.home.root / "worker.log").open("ab")
-        marks = (self.home.root / "worker.log").read_text().count("worker of ")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.fake_worker", *arguments],
-            cwd=ROOT,
-            env={**os.environ, "CONSILIUM_HOME": str(self.home.root), "CONSILIUM_JOB_LEASE_S": "2", **env},
-            stdout=log,
-            stderr=log,
-        )
-        log.close()
+    def worker(self, *arguments: str, wait: bool = True, **env: str) -> Forked:
+        log = self.home.root / "worker.log"
+        marks = log.read_text().count("worker of ") if log.exists() else 0
+        settings = {"CONSILIUM_HOME": str(self.home.root), "CONSILIUM_JOB_LEASE_S": "2", **env}
+        process = self.nursery.start(arguments, {**os.environ, **settings}, str(log))
         self.workers.append(process)
         if wait:
-            self.until(lambda: (self.home.root / "worker.log").read_text().count("worker of ") > marks, "worker up")
+            self.until(lambda: log.exists() and log.read_text().count("worker of ") > marks, "worker up")
         return process
 
-    def kill(self, process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> None:
+    def kill(self, process: Forked, number: int = signal.SIGKILL) -> None:
         process.send_signal(number)
         process.wait(10)
 
@@ -96,7 +89,7 @@ class Rig:
     def close(self) -> None:
         for process in self.workers:
             if process.poll() is None:
-                process.kill()
+                process.send_signal(signal.SIGKILL)
             process.wait(10)
         for pid in [*self.supervisors(), *self.processes()]:
             shim.send(pid, signal.SIGKILL)
