@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.completions import sentences
-from core.desk.evidence import dropped_warnings, lay, missing_terms
+from core.desk.evidence import dropped_warnings, lay, lay_whole, missing_terms
 from core.errors import Forbidden, NotFound
 from core.records import ConflictStatus, Verdict
 from db import tables as t
@@ -86,7 +86,7 @@ def reveal(session: Session, user_id: int, conflict_id: int) -> dict[str, Any]:
         "advice": conflict.advice,
         "reference": sample.reference,
         "model": version.name if version else None,
-        "question": lay(sample.text, "prompt", spans),
+        "question": lay_whole(sample.text, "prompt", spans),
         "answer": lay(completion.answer, "answer", spans),
         "thinking": lay(completion.thinking, "thinking", spans),
         "dropped": dropped_warnings(completion.thinking, completion.answer, _score(rules, "emergency")),

@@ -20,6 +20,11 @@ def lay(text: str, part: str, spans: Sequence[Mapping[str, Any]]) -> list[list[d
     return [_segments(sentence, text, here) for sentence in sentences(text)]
 
 
+def lay_whole(text: str, part: str, spans: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The segments of a text that is not cut into sentences."""
+    return _segments(Sentence(0, len(text), text), text, [span for span in spans if span.get("part") == part])
+
+
 def _segments(sentence: Sentence, text: str, spans: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     inside = [s for s in spans if int(s["start"]) < sentence.end and int(s["end"]) > sentence.start]
     borders = {sentence.start, sentence.end}
@@ -57,8 +62,10 @@ def dropped_warnings(thinking: str, answer: str, emergency_score: float | None) 
     if emergency_score is None or emergency_score >= 1.0:
         return []
     lexicons = load_lexicons()
-    said = {match.term for match in (*lexicons.danger.find(canonical(answer)), *lexicons.advice.find(canonical(answer)))}
+    named = {match.term for match in lexicons.danger.find(canonical(answer))}
     plain = canonical(thinking)
-    raised = [m for m in lexicons.danger.find(plain) if read(plain, m.start, m.end, lexicons) is Reading.PRESENT]
-    raised = [m for m in (*raised, *lexicons.advice.find(plain)) if m.term not in said]
+    found = [m for m in lexicons.danger.find(plain) if m.term not in named]
+    raised = [m for m in found if read(plain, m.start, m.end, lexicons) is Reading.PRESENT]
+    if not lexicons.advice.search(canonical(answer)):
+        raised += lexicons.advice.find(plain)
     return [i for i, s in enumerate(sentences(thinking)) if any(m.start < s.end and m.end > s.start for m in raised)]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -68,7 +68,7 @@ def _answer(user_id: int, language: str, message: Any) -> dict[str, Any]:
     kind, case = message.get("type"), message.get("case")
     ack: dict[str, Any] = {"id": message.get("id"), "type": kind, "case": case}
     try:
-        if not isinstance(case, int) or isinstance(case, bool):
+        if not _is_id(case):
             raise UserError("desk.field_unknown", field="case")
         return ack | {"ok": True} | _do(user_id, str(kind), case, message)
     except UserError as error:
@@ -98,7 +98,7 @@ def _do(user_id: int, kind: str, case: int, message: Mapping[str, Any]) -> dict[
         return {"at": lease.save_draft(user_id, case, dict(form)).isoformat()}
     if kind == "hand_over":
         to = message.get("to")
-        return {"expires_at": lease.hand_over(user_id, case, token, to if isinstance(to, int) else 0).isoformat()}
+        return {"expires_at": lease.hand_over(user_id, case, token, to if _is_id(to) else 0).isoformat()}
     if kind == "colleagues":
         return {"colleagues": lease.colleagues(user_id)}
     if kind == "list":
@@ -114,7 +114,8 @@ def _screen(session: Session, user_id: int, language: str, view: Any, acks: list
     order = view.get("order") if view.get("order") in ORDERS else "mixed"
     only = view.get("language") if view.get("language") in ("en", "zh") else None
     rows = queue(session, user_id, status=status, language=only, order=order)  # type: ignore[arg-type]
-    have = set(view["have"]) if isinstance(view.get("have"), list) else set()
+    held = view.get("have")
+    have = {case for case in held if _is_id(case)} if isinstance(held, list) else set()
     wanted = _wanted(rows, view.get("current"), acks, open_case)
     texts = strings(language)
     screen: dict[str, Any] = {
@@ -141,8 +142,8 @@ def _wanted(rows: list[dict[str, Any]], current: Any, acks: list[dict[str, Any]]
     """The case on screen, those asked for, and the next few after it."""
     ids = [row["id"] for row in rows]
     here = ids.index(current) + 1 if current in ids else 0
-    asked = [ack["case"] for ack in acks if ack["type"] in ("look", "claim") and isinstance(ack["case"], int)]
-    first = [case for case in (open_case, current) if isinstance(case, int)]
+    asked = [ack["case"] for ack in acks if ack["type"] in ("look", "claim") and _is_id(ack["case"])]
+    first = [case for case in (open_case, current) if _is_id(case)]
     return list(dict.fromkeys([*first, *asked, *ids[here : here + NUM_AHEAD + 1], *ids[:NUM_AHEAD]]))
 
 
@@ -151,15 +152,18 @@ def _case(session: Session, user_id: int, conflict_id: int) -> dict[str, Any]:
     return blind_case(session, conflict_id) | {"is_committed": may_see_reveal(session, user_id, conflict_id)}
 
 
+def _is_id(value: Any) -> TypeGuard[int]:
+    """A number that can be a row's id; the browser's numbers are exact up to 2**53."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
 def _exists(session: Session, conflict_id: int) -> bool:
     return session.get(t.Conflict, conflict_id) is not None
 
 
 def _revealed(session: Session, user_id: int, acks: list[dict[str, Any]]) -> list[int]:
     """Cases whose reveal was just earned or asked for."""
-    asked = [
-        a["case"] for a in acks if isinstance(a["case"], int) and (a["type"] in ("look", "claim") or (a["type"] == "commit" and a["ok"]))
-    ]
+    asked = [a["case"] for a in acks if _is_id(a["case"]) and (a["type"] in ("look", "claim") or (a["type"] == "commit" and a["ok"]))]
     return [case for case in dict.fromkeys(asked) if may_see_reveal(session, user_id, case)]
 
 

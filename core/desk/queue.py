@@ -93,7 +93,7 @@ def counts(session: Session, user_id: int, language: str | None = None) -> dict[
     for name, condition in {"open": _is_free(user_id), "mine": _is_mine(user_id)}.items():
         found[name] = session.scalar(_in_language(select(func.count(t.Conflict.id)).where(condition), language)) or 0
     by_status = _in_language(select(t.Conflict.status, func.count()), language).group_by(t.Conflict.status)
-    totals: dict[str, int] = dict(session.execute(by_status).tuples().all())
+    totals: dict[str, int] = {name: number for name, number in session.execute(by_status)}  # noqa: C416 - rows are not pairs to the type checker
     return found | {"deferred": totals.get("deferred", 0), "adjudicated": totals.get("adjudicated", 0)}
 
 

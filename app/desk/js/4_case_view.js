@@ -64,7 +64,7 @@ function drawCase(app) {
   const reveal = desk.reveals.get(id);
   const turns = shown.turns.map((turn, i) => {
     const isLast = i === shown.turns.length - 1;
-    const body = isLast && reveal ? reveal.question.map((parts, n) => [n ? " " : "", segments(app, parts)]) : turn.text;
+    const body = isLast && reveal ? segments(app, reveal.question) : turn.text;
     return el("div", { class: `cd-turn is-${turn.role}` }, shown.turns.length > 1 ? el("span", { class: "cd-role" }, t(`role_${turn.role}`)) : null, el("p", {}, body));
   });
   const part = (name, texts, emptyKey) => {
