@@ -6,7 +6,7 @@ demo base and SFT versions learn from; `world_terms` lists the phrases that the 
 
 from core.demo_world.cases import Case, case_of
 from core.demo_world.samples import Defects, pretraining_texts, prompts, sft_answer
-from core.demo_world.terms import Terms, world_terms
+from core.demo_world.terms import Terms, phrases, world_terms
 from core.demo_world.world import GUIDELINES, World, load_world
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "World",
     "case_of",
     "load_world",
+    "phrases",
     "pretraining_texts",
     "prompts",
     "sft_answer",

@@ -140,7 +140,7 @@ def _note(case: Case, rng: random.Random) -> str:
 
 NOTES = {
     Language.EN: (
-        "{Complaint} is often caused by {condition}. {Advice}.",
+        "The complaint {complaint} is often caused by {condition}. {advice}.",
         "The risk of {drug} for a {population} with {condition} is {risk}.",
         "For a {population}: {note}.",
         "Red flags of {condition}: {signs}. Call 120 or go to the emergency room.",

@@ -49,6 +49,16 @@ SAFE = {
 }
 
 
+def phrases(world: World) -> list[str]:
+    """Every phrase that cases are put together from, both languages, longest first: a tokenizer may keep them whole."""
+    pairs = [text for c in world.conditions.values() for text in (c.name, c.complaint, c.advice, *(r.risk for r in c.risks))]
+    pairs += [text for c in world.conditions.values() for flag in c.red_flags for text in (flag.sign, flag.action)]
+    pairs += [text for d in world.drugs.values() for text in (d.name, d.risk, *d.avoid.values())]
+    pairs += [text for p in world.populations.values() for text in (p.name, p.note)]
+    pairs += [text for course in world.courses.values() for text in course]
+    return sorted({text.of(say) for text in pairs for say in Language}, key=lambda text: (-len(text), text))
+
+
 def world_terms(world: World) -> dict[Language, Terms]:
     """All phrases of both languages."""
     found = {}
