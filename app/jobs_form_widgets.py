@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 
 from app.i18n import t
-from app.jobs_widgets import kind_name
+from app.jobs_widgets import kind_name, local
 from app.session import language, require
 from app.widgets import guarded
 from core.errors import UserError
@@ -60,7 +60,7 @@ def _submit(kind: str, values: dict[str, Any], after: int | None, priority: int,
         name, cron, zone = weekly
         views.put_schedule(name, kind, values, cron, zone, person.id)
         row = next(s for s in views.list_schedules() if s.name == name.strip())
-        st.session_state["jobs_done"] = t("jobs.schedule_saved", name=row.name, at=f"{row.next_at:%Y-%m-%d %H:%M} UTC")
+        st.session_state["jobs_done"] = t("jobs.schedule_saved", name=row.name, at=local(row.next_at) if row.next_at else "")
     else:
         job_id = views.start(kind, values, person.id, after_id=after, priority=priority)
         st.session_state["jobs_done"] = t("jobs.started", id=job_id)
@@ -138,7 +138,7 @@ def schedules_panel() -> None:
         st.caption(t("jobs.no_schedules"))
     for row in rows:
         with st.container(horizontal=True, vertical_alignment="center"):
-            state = t("jobs.next_at", at=f"{row.next_at:%Y-%m-%d %H:%M} UTC") if row.is_active and row.next_at else t("jobs.paused")
+            state = t("jobs.next_at", at=local(row.next_at)) if row.is_active and row.next_at else t("jobs.paused")
             st.markdown(f"**{row.name}** · {kind_name(row.kind)} · `{row.cron}` {row.timezone} · {state}")
             st.button(
                 t("jobs.pause" if row.is_active else "jobs.unpause"),

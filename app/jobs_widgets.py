@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from html import escape
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 
@@ -47,6 +48,15 @@ def clock(seconds: float) -> str:
     whole = max(0, round(seconds))
     hours, rest = divmod(whole, 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def local(at: datetime, form: str = "%Y-%m-%d %H:%M") -> str:
+    """A stored time on the viewer's own clock; in UTC, and saying so, when the browser does not tell its zone."""
+    try:
+        zone = ZoneInfo(st.context.timezone or "")
+    except (ValueError, ZoneInfoNotFoundError):
+        return f"{at:{form}} UTC"
+    return f"{at.astimezone(zone):{form}}"
 
 
 def kind_name(kind: str) -> str:
@@ -97,15 +107,16 @@ def table(jobs: list[Any]) -> None:
 def _row(job: Any) -> str:
     share, taken = share_done(job), seconds_taken(job)
     note = sentence(job) if job.status in ("failed", "lost") else t("jobs.scheduled_as", name=job.title) if job.title else ""
+    note = note if len(note) <= 160 else f"{note[:159]}…"
     bar = f'<span class="b"><i style="width:{share:.0%}"></i></span> {share:.0%}' if share is not None and job.status == "running" else ""
     eta = job.progress.get("eta_s")
     left = f"<small>{escape(t('jobs.eta', time=clock(eta)))}</small>" if bar and eta else ""
     colour = _COLOURS[STATUS_COLOURS.get(job.status, "gray")]
     return (
         f'<tr><td><a href="{job_url(job.id)}">#{job.id} {escape(kind_name(job.kind))}</a> <small>{escape(subject(job))}</small>'
-        f"{f'<br><small>{escape(note[:160])}</small>' if note else ''}</td>"
+        f"{f'<br><small>{escape(note)}</small>' if note else ''}</td>"
         f'<td><span class="s" style="--c:{colour}">{escape(t(f"common.status_{job.status}"))}</span></td>'
-        f'<td class="n">{bar} {left}</td><td class="n">{job.created_at:%Y-%m-%d %H:%M}</td>'
+        f'<td class="n">{bar} {left}</td><td class="n">{local(job.created_at)}</td>'
         f'<td class="n">{"" if taken is None else clock(taken)}</td></tr>'
     )
 
@@ -166,7 +177,7 @@ def charts(job: Any) -> None:
 
 def _chart(name: str, points: list[tuple[float, float]]) -> None:
     spec = {
-        "mark": {"type": "line", "point": len(points) < 20, "interpolate": "monotone"},
+        "mark": {"type": "line", "point": len(points) < 20, "interpolate": "monotone", "color": "#2a8ba3"},
         "height": 150,
         "encoding": {
             "x": {"field": "x", "type": "quantitative", "title": None, "axis": {"tickMinStep": 1}},
@@ -215,12 +226,11 @@ def history(shown: JobShown) -> None:
         code = "–" if job.exit_code is None else job.exit_code
         lines.append((job.finished_at, t("jobs.system"), t("jobs.ended_as", status=t(f"common.status_{job.status}"), code=code)))
     for at, who, what in sorted(lines, key=lambda line: line[0]):
-        st.markdown(f"`{at:%Y-%m-%d %H:%M:%S}` {who}: {what}")
+        st.markdown(f"`{local(at, '%Y-%m-%d %H:%M:%S')}` {who}: {what}")
 
 
-def chain(shown: JobShown) -> None:
+def chain(jobs: list[Any]) -> None:
     """What comes before and after, each with a link."""
-    if len(shown.chain) < 2:
-        return
-    st.markdown(f"**{t('jobs.chain')}**")
-    table(shown.chain)
+    if len(jobs) > 1:
+        st.markdown(f"**{t('jobs.chain')}**")
+        table(jobs)

@@ -95,7 +95,6 @@ def show_job(job_id: int) -> None:
     st.caption(t("jobs.by", who=shown.who) if shown.who else t("jobs.by_system"))
     buttons(job)
     st.fragment(live, run_every=REFRESH_S if job.status in draw.ACTIVE else None)(job.id, (job.status, job.attempt, job.cancel_mode))
-    draw.chain(shown)
     with st.expander(t("jobs.tab_details"), icon=":material/terminal:"):
         draw.details(shown)
     with st.expander(t("jobs.tab_history"), icon=":material/history:"):
@@ -133,6 +132,7 @@ def live(job_id: int, drawn: tuple[str, int, str | None]) -> None:
             draw.log(job)
         with result:
             st.json(job.result) if job.result else st.caption(t("jobs.no_result"))
+        draw.chain(views.chain(job_id))
 
 
 with guarded():

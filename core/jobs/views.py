@@ -34,10 +34,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class JobShown:
-    """One job with everything its page shows. `chain` holds it too, in order; `who` is empty when the system queued it."""
+    """One job with what its page shows beside files. `who` is empty when the system queued it."""
 
     job: t.Job
-    chain: list[t.Job]
     command: list[str]
     who: str
     events: list[Event]
@@ -61,8 +60,14 @@ def get(job_id: int) -> t.Job:
         return api.get(session, job_id)
 
 
+def chain(job_id: int) -> list[t.Job]:
+    """The job with all that comes before and after it, by id."""
+    with read_session() as session:
+        return api.chain(session, job_id)
+
+
 def show(job_id: int) -> JobShown:
-    """The row, its chain, its exact command and who did what to it. Raises NotFound("jobs.no_such_job")."""
+    """The row, its exact command and who did what to it. Raises NotFound("jobs.no_such_job")."""
     with read_session() as session:
         job = api.get(session, job_id)
         people = {row.id: row.display_name for row in session.scalars(select(t.User))}
@@ -70,9 +75,8 @@ def show(job_id: int) -> JobShown:
             select(t.AuditEntry).where(t.AuditEntry.object_type == "job", t.AuditEntry.object_id == str(job_id)).order_by(t.AuditEntry.id)
         )
         events = [Event(e.action, people.get(e.actor_id or 0, ""), e.created_at, e.detail) for e in entries]
-        chain = api.chain(session, job_id)
     command = list(job.command) or (list(task_of(current_home(), job).argv) if job.kind in KINDS else [])
-    return JobShown(job, chain, command, people.get(job.created_by or 0, ""), events)
+    return JobShown(job, command, people.get(job.created_by or 0, ""), events)
 
 
 def start(
