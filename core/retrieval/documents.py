@@ -20,15 +20,21 @@ SUFFIXES = (".txt", ".md", ".pdf")
 MAX_BYTES = 100 * 1024 * 1024
 #: Larger than any prose: more control characters than this share means that the bytes are not text.
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
-FACT = re.compile(
-    r"^[\s>*_\-–—]*(?P<name>sources?|来源|出处|资料来源|date|updated|last updated|日期|更新日期|更新|title|标题)[\s*_]*[:：][\s*_]*"
-    r"(?P<value>.+?)[\s*_]*$",
-    re.IGNORECASE | re.MULTILINE,
-)
-SOURCE_NAMES = {"source", "sources", "来源", "出处", "资料来源"}
-TITLE_NAMES = {"title", "标题"}
-HEADING = re.compile(r"^(?P<marks>#{1,6})\s+(?P<title>.+?)\s*#*$")
+SOURCE_NAMES = frozenset({"source", "sources", "reference", "references", "来源", "出处", "资料来源", "参考资料", "参考文献"})
+DATE_NAMES = frozenset({"date", "updated", "last updated", "last reviewed", "日期", "更新", "更新日期", "最近更新", "最近审阅"})
+TITLE_NAMES = frozenset({"title", "标题"})
+FACT = re.compile(rf"^({'|'.join(SOURCE_NAMES | DATE_NAMES | TITLE_NAMES)})[ *_]*[:：][ *_]*(.+)$", re.IGNORECASE)
+HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
+BULLET = re.compile(r"^\s*(?:[-*•·]|\d{1,2}[.)、])\s*")
 MARKUP = re.compile(r"\*\*|__|`|!?\[(?P<label>[^\]]*)\]\([^)]*\)")
+MAX_HEADING = 60
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    text: str
+    is_heading: bool = False
+    page: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,27 +94,21 @@ def decode(data: bytes) -> str:
 
 def parse_text(raw: str, name: str, *, is_markdown: bool = False) -> Document:
     """A document from plain text or Markdown. Markup is taken out first; offsets belong to the cleaned text."""
-    facts = _facts(raw)
-    title, lines, heads = facts.get("title", ""), [], []
-    offset = 0
-    for line in _without_front_matter(raw).split("\n"):
-        heading = HEADING.match(line) if is_markdown else None
-        if heading:
-            clean = _clean(heading["title"])
-            if not title and heading["marks"] == "#":
-                title = clean
-            heads.append((offset, clean))
-        else:
-            clean = _clean(line) if is_markdown else line.rstrip()
-        lines.append(clean)
-        offset += len(clean) + 1
-    text = "\n".join(lines)
-    if not text.strip():
-        raise _Unreadable("ask.doc_empty")
-    if not title:
-        title = next((line.strip() for line in lines if line.strip() and not FACT.match(line)), name)[:120]
-    sections = _sections(heads, len(text))
-    return Document(name, title, text, sections, facts.get("source", ""), facts.get("date", ""))
+    facts: dict[str, str] = {}
+    if raw.startswith("---\n") and "\n---\n" in raw[4:]:  # front matter
+        front, _, raw = raw[4:].partition("\n---\n")
+        for line in front.split("\n"):
+            _take_fact(line, facts)
+    rows = raw.split("\n")
+    if is_markdown:
+        lines = [_Line(_clean(m[2]), is_heading=True) if (m := HEADING.match(row)) else _Line(_clean(row)) for row in rows]
+    else:
+        around = ["", *rows, ""]
+        lines = [
+            _Line(row.rstrip(), is_heading=not above.strip() and not below.strip() and _looks_like_heading(row))
+            for above, row, below in zip(around, rows, around[2:], strict=False)
+        ]
+    return _assemble(name, lines, facts)
 
 
 def _read_pdf(path: Path, name: str) -> Document:
@@ -116,40 +116,34 @@ def _read_pdf(path: Path, name: str) -> Document:
 
     pymupdf.TOOLS.mupdf_display_errors(False)
     try:
-        pdf = pymupdf.open(path)
+        with pymupdf.open(path) as pdf:
+            if pdf.needs_pass:
+                raise _Unreadable("ask.doc_locked_pdf")
+            lines = [
+                _Line(text, is_heading=_looks_like_heading(text), page=number)
+                for number, page in enumerate(pdf, start=1)
+                for text in _paragraphs(page)
+            ]
+            title = str((pdf.metadata or {}).get("title") or "").strip()
     except (RuntimeError, ValueError) as error:  # pymupdf's own errors derive from these
         raise _Unreadable("ask.doc_broken_pdf") from error
-    with pdf:
-        if pdf.needs_pass:
-            raise _Unreadable("ask.doc_locked_pdf")
-        parts, sections, offset = [], [], 0
-        try:
-            pages = ["\n".join(_paragraphs(page)) for page in pdf]
-        except (RuntimeError, ValueError) as error:
-            raise _Unreadable("ask.doc_broken_pdf") from error
-        metadata = pdf.metadata or {}
-    for number, page_text in enumerate(pages, start=1):
-        parts.append(page_text)
-        sections.append(Section("", offset, offset + len(page_text), number))
-        offset += len(page_text) + 1
-    text = "\n".join(parts)
-    if not text.strip():
+    if not lines:
         raise _Unreadable("ask.doc_no_text")
-    facts = _facts(text)
-    first = next(line.strip() for line in text.split("\n") if line.strip())
-    title = facts.get("title") or (metadata.get("title") or "").strip() or first
-    return Document(name, title[:120], text, tuple(sections), facts.get("source", ""), facts.get("date", ""))
+    return _assemble(name, lines, {"title": title} if title else {})
 
 
 def _paragraphs(page: Any) -> Iterator[str]:
-    """The text blocks of a PDF page, each as one line: broken lines joined, hyphens at line ends healed."""
+    """The lines of a PDF page as they were meant: broken lines joined, hyphens at line ends healed, bullets apart."""
     for block in page.get_text("blocks", sort=True):
         if block[6] != 0:  # an image
             continue
         joined = ""
         for line in str(block[4]).split("\n"):
             line = line.strip()
-            if not joined or not line:
+            if joined and BULLET.match(line):
+                yield joined
+                joined = line
+            elif not joined or not line:
                 joined += line
             elif joined.endswith("-") and line[0].islower():
                 joined = joined[:-1] + line
@@ -161,32 +155,51 @@ def _paragraphs(page: Any) -> Iterator[str]:
             yield joined
 
 
-def _facts(text: str) -> dict[str, str]:
-    """Source, date and title lines; several sources are joined."""
-    facts: dict[str, str] = {}
-    for match in FACT.finditer(text):
-        name, value = match["name"].lower(), _clean(match["value"]).strip("\"' ")
-        if name in SOURCE_NAMES:
-            facts["source"] = "; ".join(dict.fromkeys(filter(None, [facts.get("source", ""), value])))
-        elif name in TITLE_NAMES:
-            facts.setdefault("title", value)
+def _assemble(name: str, lines: list[_Line], facts: dict[str, str]) -> Document:
+    """Lines to text, headings to sections, and the sections that only name sources or a date to facts."""
+    starts: list[tuple[int, str, int | None]] = []  # offset, section title, page
+    offset, section = 0, ""
+    title = facts.get("title", "")
+    for number, line in enumerate(lines):
+        if not title and line.text.strip() and not FACT.match(line.text):
+            title = line.text.strip()[:120]
+        is_title = line.is_heading and line.text.strip() == title
+        if line.is_heading:
+            section = "" if is_title else line.text.strip()
+        if number == 0 or line.is_heading or line.page != lines[number - 1].page:
+            starts.append((offset, section, line.page))
+        if section.lower() in SOURCE_NAMES | DATE_NAMES and not line.is_heading:
+            _take_fact(f"{section}: {BULLET.sub('', line.text)}", facts)
         else:
-            facts.setdefault("date", value)
-    return facts
+            _take_fact(line.text, facts)
+        offset += len(line.text) + 1
+    text = "\n".join(line.text for line in lines)
+    if not text.strip():
+        raise _Unreadable("ask.doc_empty")
+    ends = [start for start, _, _ in starts[1:]] + [len(text)]
+    sections = tuple(
+        Section(heading, start, end, page)
+        for (start, heading, page), end in zip(starts, ends, strict=True)
+        if heading.lower() not in SOURCE_NAMES | DATE_NAMES
+    )
+    return Document(name, title or name, text, sections, facts.get("source", ""), facts.get("date", ""))
 
 
-def _without_front_matter(raw: str) -> str:
-    if raw.startswith("---\n"):
-        _, found, rest = raw[4:].partition("\n---\n")
-        return rest if found else raw
-    return raw
+def _take_fact(line: str, facts: dict[str, str]) -> None:
+    match = FACT.match(line.strip(" \t>*_-–—"))
+    if match is None:
+        return
+    name, value = match[1].lower(), _clean(match[2]).strip("*_\"' ")
+    if name in SOURCE_NAMES:
+        facts["source"] = "; ".join(dict.fromkeys(filter(None, [facts.get("source", ""), value])))
+    else:
+        facts.setdefault("title" if name in TITLE_NAMES else "date", value)
 
 
-def _sections(heads: list[tuple[int, str]], length: int) -> tuple[Section, ...]:
-    """Sections from the offsets at which headings stand; the text before the first heading has no title."""
-    starts = [(0, "")] * (not heads or heads[0][0] > 0) + heads
-    ends = [start for start, _ in starts[1:]] + [length]
-    return tuple(Section(title, start, end) for (start, title), end in zip(starts, ends, strict=True))
+def _looks_like_heading(line: str) -> bool:
+    """A short line by itself that neither ends like a sentence nor begins like a list."""
+    line = line.strip()
+    return 0 < len(line) <= MAX_HEADING and line[-1] not in ".。!！?？,，;；:：" and not BULLET.match(line) and not FACT.match(line)
 
 
 def _clean(line: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections import Counter
 from collections.abc import Iterable
@@ -113,6 +114,23 @@ class LexicalIndex:
         """The chunk of that number."""
         return Chunk(**json.loads(self._lines[number]))
 
+    def siblings(self, number: int) -> list[int]:
+        """Numbers of the other chunks of the same document, in its order."""
+        file = self.chunk(number).file
+        found = []
+        for step in (-1, 1):
+            other = number + step
+            while 0 <= other < len(self) and self.chunk(other).file == file:
+                found.append(other)
+                other += step
+        return sorted(found)
+
+    def weight(self, token: str) -> float:
+        """How much finding this token says: its inverse document frequency among the chunks (BM25's)."""
+        is_lone = len(token) == 1  # inside a document a lone character usually stands in a run
+        frequency = self._searcher.doc_freq("singles" if is_lone else "pairs", token)
+        return math.log(1 + (len(self) - frequency + 0.5) / (frequency + 0.5))
+
     def search(self, wordings: dict[str, str], top_k: int = 5) -> list[Hit]:
         """Search every wording of a question (name -> text) and fuse the rankings by RRF. Best first, at most `top_k`.
 
@@ -142,7 +160,12 @@ class LexicalIndex:
 
 @lru_cache(maxsize=4)
 def open_index(folder: Path) -> LexicalIndex:
-    """Open a published version, verified against its manifest; kept open for the next call.
+    """Open a published version and keep it open for the next call. Raises as `load_index`."""
+    return load_index(folder)
+
+
+def load_index(folder: Path) -> LexicalIndex:
+    """Open a version after checking every file against its manifest.
 
     Raises Unavailable("ask.index_missing" / "ask.index_damaged") and UserError("ask.index_other_format").
     """
