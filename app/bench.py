@@ -16,7 +16,7 @@ import anyio
 import gradio as gr
 
 from app import bench_view as view
-from app.bench_style import CSS, KEYS, THEME
+from app.bench_style import CSS, HEAD, THEME
 from core import accounts, bench_questions, preference
 from core.accounts import Person
 from core.bench_stream import stream_pair
@@ -27,7 +27,7 @@ from core.preference import REASONS, Ballot, Decoding, Mode
 from core.records import Vote
 from core.standings import standings
 
-__all__ = ["CSS", "THEME", "build"]
+__all__ = ["CSS", "HEAD", "THEME", "build"]
 
 R = TypeVar("R")
 
@@ -84,7 +84,7 @@ class Bench:
         self.language = gr.State("zh")
         #: {id, text} of the question that was offered; a text that differs is somebody's own question
         self.picked = gr.State(None)
-        #: the pair on screen once its votes are open
+        #: (id, mode) of the pair on screen once its votes are open
         self.pair = gr.State(None)
         with gr.Row(equal_height=True):
             self.first = gr.Dropdown(elem_id="bench-first", min_width=180)
@@ -94,27 +94,27 @@ class Bench:
             self.dataset = gr.Dropdown(elem_id="bench-dataset", min_width=150)
             self.spoken = gr.Dropdown(elem_id="bench-language", min_width=110)
             self.risk = gr.Dropdown(elem_id="bench-risk", min_width=110)
-            self.temperature = gr.Slider(0, 1.5, value=0.2, step=0.1, min_width=170)
+            self.temperature = gr.Slider(0, 1.5, value=0.2, step=0.1, min_width=170, buttons=[])
             self.seed = gr.Number(value=7, precision=0, minimum=0, maximum=2**31 - 1, min_width=80)
         self.question = gr.Textbox(elem_id="bench-question", lines=2, max_lines=6, max_length=bench_questions.MAX_LENGTH)
-        with gr.Row():
+        with gr.Row(elem_id="bench-actions"):
             self.fetch = gr.Button(elem_id="bench-next", min_width=120)
             self.run = gr.Button(variant="primary", elem_id="bench-run", min_width=120)
             self.stop = gr.Button(elem_id="bench-stop", interactive=False, min_width=80)
-        self.strip, self.status = gr.HTML(), gr.HTML(elem_id="bench-status")
+        self.strip, self.status = _html(), _html("bench-status")
         with gr.Row(elem_id="bench-answers"):
             with gr.Column(min_width=330, elem_id="bench-left"):
-                self.left, self.told_left = gr.HTML(), gr.HTML()
+                self.left, self.told_left = _html(), _html()
             with gr.Column(min_width=330, elem_id="bench-right"):
-                self.right, self.told_right = gr.HTML(), gr.HTML()
-        self.ask = gr.HTML()
+                self.right, self.told_right = _html(), _html()
+        self.ask = _html()
         with gr.Row(elem_id="bench-votes"):
             self.votes = {n: gr.Button(interactive=False, elem_id=f"vote-{n}", size="md") for n in BALLOTS}
         with gr.Row(equal_height=True):
             self.reasons = gr.CheckboxGroup(elem_id="bench-reasons", min_width=330)
             self.remark = gr.Textbox(max_length=500, min_width=200)
         self.onward = gr.Button(interactive=False, elem_id="bench-onward")
-        self.totals, self.keys = gr.HTML(elem_id="bench-totals"), gr.HTML()
+        self.totals, self.keys = _html("bench-totals"), _html()
 
     def wire(self, page: gr.Blocks) -> None:
         """Bind handlers to events. Streams have their own limit; everything else is short and runs in threads."""
@@ -122,7 +122,6 @@ class Bench:
         board += [self.onward, self.totals, self.run, self.stop, self.pair, *self.votes.values()]
         choices = [self.first, self.second, self.mode, self.dataset, self.spoken, self.risk, self.temperature, self.seed]
         page.load(self.open_page, None, [self.language, self.question, self.fetch, self.ask, self.keys, *choices, *board], **PRIVATE)
-        page.load(None, None, None, js=KEYS, **PRIVATE)
         filters = [self.language, self.first, self.second, self.dataset, self.spoken, self.risk, self.picked]
         offered = [self.picked, self.question, self.status]
         asked = [self.language, self.first, self.second, self.mode, self.picked, self.question, self.temperature, self.seed]
@@ -136,8 +135,8 @@ class Bench:
     def on_vote(self, key: int) -> Callable[..., Updates]:
         """The handler of one vote button. A closure: Gradio hands the request to plain functions only."""
 
-        def handler(lang: str, pair_id: int | None, reasons: list[str] | None, remark: str, request: gr.Request) -> Updates:
-            return self.vote(key, lang, pair_id, reasons, remark, request)
+        def handler(lang: str, pair: Any, reasons: list[str] | None, remark: str, request: gr.Request) -> Updates:
+            return self.vote(key, lang, pair, reasons, remark, request)
 
         return handler
 
@@ -240,19 +239,20 @@ class Bench:
             yield {
                 **self._idle(is_onward=pair.mode == "open"),
                 **opened,
-                self.pair: pair.id,
+                self.pair: (pair.id, pair.mode),
                 self.status: view.note("vote_now" if pair.mode == "blind" else "vote_open", lang),
             }
         else:
             yield {**self._idle(is_onward=True), self.status: view.note("void", lang)}
 
-    def vote(self, key: int, lang: str, pair_id: int | None, reasons: list[str] | None, remark: str, request: gr.Request) -> Updates:
+    def vote(self, key: int, lang: str, pair: Any, reasons: list[str] | None, remark: str, request: gr.Request) -> Updates:
         """Store the ballot, then tell what may be told now. A press that was already stored changes nothing."""
         choice, unsafe_left, unsafe_right = BALLOTS[key]
         try:
             person = person_of(request)
-            if pair_id is None:
+            if pair is None:
                 raise UserError("bench.pair_not_ready")
+            pair_id, mode = pair
             ballot = Ballot(f"pair-{pair_id}-key-{key}", choice, unsafe_left, unsafe_right, tuple(reasons or ()), remark or "")
             stored = preference.cast(person.id, pair_id, ballot)
             reveal = preference.reveal(person.id, pair_id)
@@ -260,7 +260,7 @@ class Bench:
             table = standings(person.id, newer.name, older.name)
         except UserError as error:
             return {self.status: view.problem(error, lang)}
-        told = view.told(reveal, lang)
+        told = view.told(reveal, lang) if mode == "blind" else ("", "")
         return {
             self.told_left: told[0],
             self.told_right: told[1],
@@ -283,6 +283,12 @@ class Bench:
     def _idle(self, *, is_onward: bool = False) -> Updates:
         updates: Updates = {self.run: gr.update(interactive=True), self.stop: gr.update(interactive=False)}
         return updates | ({self.onward: gr.update(interactive=True)} if is_onward else {})
+
+
+def _html(elem_id: str | None = None) -> gr.Markdown:
+    """A piece of the view. gr.HTML would evaluate a template from a string, which our headers forbid; in gr.Markdown one line
+    of HTML passes untouched, and app.bench_view escapes whatever was written by a person or a model."""
+    return gr.Markdown(elem_id=elem_id, sanitize_html=False, latex_delimiters=[], container=False)
 
 
 def _version_label(version: VersionShown, lang: str) -> str:

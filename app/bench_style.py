@@ -64,6 +64,15 @@ THEME = gr.themes.Base(
     border_color_primary_dark="#2d3b41",
     input_background_fill="#ffffff",
     input_background_fill_dark="#1a2428",
+    input_border_width="1px",
+    input_border_color="#d5dfe2",
+    input_border_color_dark="#2d3b41",
+    input_border_color_focus="#1b6b7f",
+    input_border_color_focus_dark="#5fb3c6",
+    checkbox_label_background_fill="#f0f4f5",
+    checkbox_label_background_fill_dark="#1a2428",
+    button_large_text_size="15px",
+    button_large_text_weight="600",
     button_primary_background_fill="#1b6b7f",
     button_primary_background_fill_hover="#175c6e",
     button_primary_background_fill_dark="#5fb3c6",
@@ -83,6 +92,14 @@ CSS = """
         --quiet: #b9c7cc; --edge: #2d3b41; --panel: #1a2428; --tint: #1d333a; }
 .gradio-container { padding: 0 !important; max-width: none !important; font-size: 15px; }
 footer { display: none !important; }
+.gradio-container .form, .gradio-container .block { background: transparent !important; }
+.gradio-container .form { border: none !important; box-shadow: none !important; gap: .6rem; }
+.gradio-container main { padding: 0 .15rem !important; }
+.gradio-container .form .block, .gradio-container .row > .block { padding: 0 !important; }
+.gradio-container .prose { font-size: 15px; }
+.gradio-container .block:has(> .prose), .gradio-container .prose { padding: 0; }
+#bench-actions { justify-content: flex-start; }
+#bench-actions button { flex: 0 0 auto; min-width: 10rem; }
 #bench-strip { border-left: 3px solid var(--warn); background: var(--warn-ground); color: var(--warn); padding: .35rem .7rem;
                border-radius: .3rem; font-size: .9rem; }
 #bench-answers { align-items: stretch; }
@@ -108,13 +125,16 @@ footer { display: none !important; }
 .bench-column summary { cursor: pointer; }
 #bench-votes { gap: .4rem; }
 #bench-votes button { min-width: 6.5rem; flex: 1 1 6.5rem; }
+#bench-votes button { border: 1px solid var(--edge); }
+#bench-votes button:not(:disabled):not(#vote-5):not(#vote-6):not(#vote-7) { border-color: #1b6b7f; }
+.dark #bench-votes button:not(:disabled):not(#vote-5):not(#vote-6):not(#vote-7) { border-color: #5fb3c6; }
 #bench-votes button:disabled { opacity: .45; }
-#vote-5, #vote-6, #vote-7 { color: var(--bad); border: 1px solid var(--bad); background: transparent; }
+#bench-votes #vote-5, #bench-votes #vote-6, #bench-votes #vote-7 { color: var(--bad); border-color: var(--bad); background: transparent; }
 #vote-5:not(:disabled):hover, #vote-6:not(:disabled):hover, #vote-7:not(:disabled):hover { background: var(--bad-ground); }
-.bench-stats { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .5rem 1.4rem; background: var(--panel);
+.bench-stats { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .5rem 1.2rem; background: var(--panel);
                border-radius: .4rem; padding: .7rem .9rem; }
 .bench-stats div { font-size: .85rem; color: var(--quiet); }
-.bench-stats b { display: block; font-size: 1.08rem; font-weight: 600; color: var(--body-text-color); }
+.bench-stats b { display: block; font-size: 1rem; font-weight: 600; color: var(--body-text-color); }
 .bench-bar { position: relative; height: .45rem; border-radius: .3rem; background: var(--edge); margin: .3rem 0; }
 .bench-bar i { position: absolute; top: 0; bottom: 0; background: var(--tint); border: 1px solid #1b6b7f; border-radius: .3rem; }
 .bench-bar u { position: absolute; top: -.2rem; bottom: -.2rem; width: 2px; background: #1b6b7f; }
@@ -126,11 +146,10 @@ body.only-left #bench-right, body.only-right #bench-left { display: none; }
 @media (max-width: 640px) { #bench-votes button { flex-basis: 44%; } }
 """
 
-#: Vote keys work only when a vote is open for at least 400 ms, never on repeat and never while a person is typing.
-KEYS = """
-() => {
-  if (window.benchKeys) return;
-  window.benchKeys = true;
+#: A script in the page's head, because an event's `js=` would need unsafe-eval. Vote keys work only when a vote has been open for at
+#: least 400 ms, never on repeat and never while a person is typing.
+HEAD = """<script>
+(() => {
   const openSince = {};
   const watch = () => { for (let n = 1; n <= 7; n++) { const b = document.getElementById('vote-' + n);
     if (!b || b.disabled) delete openSince[n]; else openSince[n] = openSince[n] || performance.now(); } };
@@ -157,5 +176,5 @@ KEYS = """
       else if (c.contains('only-right')) c.remove('only-right'); else c.add('only-left');
     }
   });
-}
-"""
+})();
+</script>"""

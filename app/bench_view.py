@@ -1,8 +1,12 @@
-"""The bench's pieces of HTML. Everything a model or a person wrote is escaped here; nothing else builds markup."""
+"""The bench's pieces of HTML. Everything a model or a person wrote is escaped here; nothing else builds markup.
+
+Every piece is one line: it travels through a Markdown component, where a blank line would end the block of HTML and let the
+rest be read as Markdown.
+"""
 
 from __future__ import annotations
 
-from html import escape
+import html
 
 from app.errors import describe
 from core.bench_stream import Frame, Shown
@@ -12,7 +16,14 @@ from core.notices import Notice
 from core.preference import Reveal, RevealedSide
 from core.standings import Standings
 
+#: sentences of answer A are a1, a2 ... and those of B are b1, b2 ...
+MARKS = ("a", "b")
 SIGNS = {"bad": "!!", "warn": "!", "good": "✓"}
+
+
+def escape(text: str) -> str:
+    """`text` as HTML on one line; line breaks survive as character references."""
+    return html.escape(text).replace("\r", "").replace("\n", "&#10;")
 
 
 def empty_column(side: str, language: str) -> str:
@@ -27,7 +38,7 @@ def columns(frame: Frame, language: str, *, names: tuple[str, str] | None = None
     for i, (side, shown) in enumerate(zip(("left", "right"), both, strict=True)):
         title = names[i] if names else translate(f"bench.answer_{side}", language)
         other = both[1 - i].answer if frame.state != "streaming" else None
-        found.append(_column(_head(title, shown, frame, language), _body(shown, other, language)))
+        found.append(_column(_head(title, shown, frame, language), _body(shown, other, language, MARKS[i])))
     return found[0], found[1]
 
 
@@ -95,28 +106,28 @@ def _head(title: str, shown: Shown, frame: Frame, language: str) -> str:
     return f"<b>{escape(title)}</b><span>{state}</span>"
 
 
-def _body(shown: Shown, other: str | None, language: str) -> str:
+def _body(shown: Shown, other: str | None, language: str, mark: str) -> str:
     if shown.error is not None:
         return problem(shown.error, language) if isinstance(shown.error, Exception) else ""
-    notices = "".join(_notice(n, language) for n in shown.notices)
-    answer = f'<div class="bench-answer" dir="auto">{_sentences(shown.answer, other)}</div>'
+    notices = "".join(_notice(n, language, mark) for n in shown.notices)
+    answer = f'<div class="bench-answer" dir="auto">{_sentences(shown.answer, other, mark)}</div>'
     return notices + answer + _thinking(shown.thinking, language)
 
 
-def _notice(notice: Notice, language: str) -> str:
-    places = ", ".join(f"a{n}" for n in notice.places)
+def _notice(notice: Notice, language: str, mark: str) -> str:
+    places = ", ".join(f"{mark}{n}" for n in notice.places)
     text = translate(f"bench.notice_{notice.kind}", language) + (f" ({places})" if places else "")
     return f'<div class="bench-notice {notice.level}"><i aria-hidden="true">{SIGNS[notice.level]}</i><span>{escape(text)}</span></div>'
 
 
-def _sentences(answer: str, other: str | None) -> str:
+def _sentences(answer: str, other: str | None, mark: str) -> str:
     """The answer with numbered sentences; at the end, those that the other answer does not have are tinted."""
     known = None if other is None else {_plain(s.text) for s in sentences(other)}
     out, position = [], 0
     for number, sentence in enumerate(sentences(answer), 1):
         kind = ' class="only"' if known is not None and _plain(sentence.text) not in known else ""
         out.append(escape(answer[position : sentence.start]))
-        out.append(f"<span{kind}><sup>a{number}</sup>{escape(sentence.text)}</span>")
+        out.append(f"<span{kind}><sup>{mark}{number}</sup>{escape(sentence.text)}</span>")
         position = sentence.end
     return "".join(out) + escape(answer[position:])
 

@@ -65,6 +65,7 @@ def mount_bench(outer: FastAPI) -> None:
         path="/arena",
         theme=bench.THEME,
         css=bench.CSS,
+        head=bench.HEAD,
         footer_links=[],
         run_history=False,
         show_error=False,

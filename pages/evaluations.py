@@ -11,6 +11,8 @@ from core import evaluation, model_list
 from core.evaluation import MIN_SLICE, Comparison, EvaluationReport
 
 ROLES = ("product", "engineer", "admin")
+#: readable on the light and on the dark ground
+COLOUR = "#2f8fa6"
 PARTS = ("chain", "emergency", "risk_penalty", "teacher")
 
 
@@ -71,14 +73,20 @@ def show_means(report: EvaluationReport) -> None:
         if v["mean"] is not None
     ]
     y = {"field": "version", "type": "nominal", "sort": None, "axis": {"title": None, "labelLimit": 220}}
-    x = {"type": "quantitative", "scale": {"zero": False}, "axis": {"title": t("evaluations.mean_reward")}}
+    x = {"type": "quantitative", "scale": {"zero": False}, "axis": {"title": t("evaluations.mean_reward"), "tickCount": 8}}
     st.vega_lite_chart(
         {
             "data": {"values": rows},
             "height": {"step": 36},
             "layer": [
-                {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}}},
-                {"mark": {"type": "point", "filled": True, "size": 90}, "encoding": {"y": y, "x": {**x, "field": "mean"}}},
+                {
+                    "mark": {"type": "rule", "strokeWidth": 2, "color": COLOUR},
+                    "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
+                },
+                {
+                    "mark": {"type": "point", "filled": True, "size": 90, "color": COLOUR, "opacity": 1, "tooltip": True},
+                    "encoding": {"y": y, "x": {**x, "field": "mean"}},
+                },
             ],
         },
         width="stretch",

@@ -20,6 +20,11 @@ def table(columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
     st.dataframe([dict(zip(heads, row, strict=True)) for row in rows], hide_index=True, width="stretch")
 
 
+def interval(low: float | None, high: float | None) -> str:
+    """A 95 % interval, or a dash when it was not measured."""
+    return "–" if low is None or high is None else f"{low:.3f} – {high:.3f}"
+
+
 def show_service() -> None:
     """Who serves, since when, by whom; one press back to who served before."""
     now = model_list.service()
@@ -75,7 +80,7 @@ def show_detail(version: VersionShown) -> None:
     for case in detail.cases:
         show_case(case.id, t("models.case", id=case.id, who=case.reported_by, question=case.question[:160]))
     if detail.measured:
-        lines = [(f"{e} · {n}", m, "–" if low is None else f"{low:.3f} – {high:.3f}") for e, n, m, low, high in detail.measured]
+        lines = [(f"{e} · {n}", "–" if m is None else f"{m:.3f}", interval(low, high)) for e, n, m, low, high in detail.measured]
         table(("evaluation", "mean", "interval"), list(lines))
     with st.expander(t("models.manifest")):
         st.json(detail.manifest)
