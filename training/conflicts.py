@@ -138,8 +138,8 @@ def draw_controls(
     """Add random controls up to `num_controls` of this job. Returns how many were added and the inclusion probability."""
     rng = random.Random(config.seed)
     with write_session() as session:
-        taken = dict(session.execute(select(t.Conflict.completion_id, t.Conflict.job_id)).tuples().all())
-        have = sum(owner == job_id for completion_id, owner in taken.items() if completion_id in {one.completion_id for one in agreed})
+        taken = {row.completion_id: row.job_id for row in session.execute(select(t.Conflict.completion_id, t.Conflict.job_id))}
+        have = sum(taken.get(one.completion_id, -1) == job_id for one in agreed)
         pool = [one for one in agreed if one.completion_id not in taken]
         wanted = min(max(0, config.num_controls - have), len(pool))
         for one in rng.sample(pool, wanted):
