@@ -22,12 +22,17 @@ from core.i18n import error_text, translate
 from core.jobs import files
 from core.jobs.kinds import KINDS
 from core.jobs.views import JobShown
+from core.settings import ROOT
 
 ACTIVE = ("queued", "running")
 LOG_LINES = 200
 NUM_CHARTS = 6
+LINE = "#2a8ba3"
 #: shown first when a job logs more series than fit
-FIRST = ("objective/rlhf_reward", "objective/scores", "objective/kl", "train/loss", "loss/policy_avg", "loss/value_avg")
+FIRST = (
+    *("objective/rlhf_reward", "objective/scores", "objective/kl", "train/loss"),
+    *("loss/policy_avg", "loss/value_avg", "policy/approxkl_avg", "policy/clipfrac_avg"),
+)
 
 _STYLE = """<style>
 .jobs{width:100%;border-collapse:collapse;font-size:.95rem}
@@ -177,7 +182,7 @@ def charts(job: Any) -> None:
 
 def _chart(name: str, points: list[tuple[float, float]]) -> None:
     spec = {
-        "mark": {"type": "line", "point": len(points) < 20, "interpolate": "monotone", "color": "#2a8ba3"},
+        "mark": {"type": "line", "point": {"color": LINE} if len(points) < 20 else False, "color": LINE},
         "height": 150,
         "encoding": {
             "x": {"field": "x", "type": "quantitative", "title": None, "axis": {"tickMinStep": 1}},
@@ -208,7 +213,7 @@ def details(shown: JobShown) -> None:
     home, job = current_home(), shown.job
     st.markdown(f"**{t('jobs.command')}**")
     st.code(" ".join(shown.command), language=None, wrap_lines=True)
-    st.caption(t("jobs.command_note", folder=".", home=home.root, id=job.id))
+    st.caption(t("jobs.command_note", folder=ROOT, home=home.root, id=job.id))
     st.markdown(f"**{t('jobs.config')}**")
     st.json(job.config)
 

@@ -64,10 +64,12 @@ def run(arguments: list[str]) -> int:
     KINDS.update(FAKES)
     worker_loop.GRACE_S = 0.7
     worker_loop.MAX_RESTARTS = int(os.environ.get("FAKE_MAX_RESTARTS", "5"))
+    worker_loop.FORCE_AFTER_S = 0.5
     worker_loop.LOSS_WAIT_S = 0.02
     worker.TICK_S = 0.05
     worker.PATIENCE_S = 1.0
     leases.MAX_BACKOFF_S = 0.3
     if "--instant" in arguments:
+        worker.TICK_S = 0.01
         worker_loop.LocalLauncher = lambda *_args, **_values: InstantLauncher()  # type: ignore[assignment,misc]
     return worker.main()

@@ -283,6 +283,39 @@ def test_a_second_worker_of_the_same_home_steps_aside(rig: Rig) -> None:
     assert rig.workers[0].poll() is None
 
 
+def test_a_supervisor_that_hangs_is_forced(rig: Rig) -> None:
+    rig.worker()
+    job = rig.enqueue("fake_gpu", steps=300, step_s=0.1, mode="stubborn")
+    rig.reached(job, 2)
+    [supervisor] = rig.supervisors()
+    shim.send(supervisor, signal.SIGSTOP)
+    cancel(job)
+    assert rig.ended(job, timeout_s=10)[0].status == "cancelled"
+    assert rig.processes() == []
+
+
+def test_a_worker_whose_job_was_given_to_another_machine_ends_its_own_run(rig: Rig) -> None:
+    rig.worker()
+    job = rig.enqueue(steps=300, step_s=0.1)
+    rig.reached(job, 2)
+    with write_session() as session:
+        row = api.get(session, job)
+        row.worker, row.lease_token, row.heartbeat = "elsewhere:/home#1", "theirs", row.heartbeat + 1000
+    rig.until(lambda: not rig.processes(), "its process ended", 10)
+    row = rig.job(job)
+    assert (row.status, row.lease_token, row.exit_code) == ("running", "theirs", None)
+
+
+def test_a_kind_that_the_program_no_longer_knows_fails_its_job_and_no_other(rig: Rig) -> None:
+    job, other = rig.enqueue(), rig.enqueue()
+    with write_session() as session:
+        api.get(session, job).kind = "retired_kind"
+    rig.worker()
+    first, second = rig.ended(job, other)
+    assert (first.status, first.error["code"]) == ("failed", "unknown_job_kind")
+    assert second.status == "succeeded"
+
+
 def test_strays_without_a_supervisor_are_swept_when_a_worker_starts(rig: Rig) -> None:
     run_dir = rig.home.run_dir(77)
     run_dir.mkdir()
@@ -310,3 +343,13 @@ sleep 0.3; rm -r "$disk/000002"; wait $! || echo gave up
     if done.returncode in (1, 77) and not done.stdout:
         pytest.skip(f"no small disk could be mounted: {done.stderr.strip()[:100]}")
     assert done.stdout.split("\n")[:4] == ["waits", "alive", "written", "gave up"], done.stderr
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare to mount a small disk")
+def test_a_full_disk_stops_neither_worker_nor_queue() -> None:
+    done = subprocess.run(
+        ["unshare", "-Urm", sys.executable, "-m", "tests.faults.full_disk"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    if done.returncode == 77 or (done.returncode == 1 and "unshare" in done.stderr):
+        pytest.skip(f"no small disk could be mounted: {done.stderr.strip()[:100]}")
+    assert done.stdout.split() == ["refused", "alive", "waits", "succeeded", "succeeded", "ok"], done.stdout + done.stderr
