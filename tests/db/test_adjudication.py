@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -189,7 +190,7 @@ def test_other_roles_decide_nothing(home: Home, role: str) -> None:
     case = make_case()
     with write_session() as session:
         user_id = factories.user(session, role).id
-    attempts = [
+    attempts: list[Callable[[], object]] = [
         lambda: lease.claim(user_id, case),
         lambda: lease.save_draft(user_id, case, {"a": 1}),
         lambda: adjudication.commit_blind(user_id, Decision(case, "client-0001", form())),

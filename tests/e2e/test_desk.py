@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, WebSocketRoute, expect
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from core import accounts, audit
 from core.desk import lease
@@ -32,7 +32,7 @@ def cases(site: Site) -> list[int]:
     """Six open cases and no others, none of them in anybody's hand."""
     with site.database(), write_session() as session:
         session.execute(update(t.Conflict).values(status="adjudicated"))
-        session.execute(t.Draft.__table__.delete())
+        session.execute(delete(t.Draft))
         return [add_case(session, f"Case question {i}: chest pain since this morning, cold sweat?") for i in range(6)]
 
 

@@ -55,10 +55,11 @@ class Desk {
 
   /** "blind", "committing", "sign", "done", "held" or "loading". */
   stage(id = this.current) {
+    if (this.signed.has(id) && id !== this.correctingCase) return "done";
     if (!this.cases.has(id)) return "loading";
     if (this.correcting !== null && id === this.correctingCase) return "sign";
     const status = this.states.get(id)?.status;
-    if (this.signed.has(id) || this.passed.has(id) || (status === "adjudicated" && !this.leases.has(id))) return "done";
+    if (this.passed.has(id) || (status === "adjudicated" && !this.leases.has(id))) return "done";
     if (this.reveals.get(id)?.own) return "sign";
     if (this.committing.has(id)) return "committing";
     if (this.holder(id)) return "held";

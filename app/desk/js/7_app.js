@@ -70,7 +70,7 @@ class App {
 
   start(openCase) {
     const { desk } = this;
-    const inHand = desk.queue.find((item) => item.is_mine);
+    const inHand = desk.queue.find((item) => item.is_mine && desk.stage(item.id) !== "done");
     const first = openCase ?? inHand?.id ?? desk.nextFree(null);
     if (first === null || first === undefined) return this.draw();
     this.show(first, { claim: !document.hidden });

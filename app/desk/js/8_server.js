@@ -28,6 +28,12 @@ Object.assign(App.prototype, {
     if (isFirst) {
       this.outbox = new Outbox(data.user.id, (messages) => this.post(messages));
       if (this.outbox.numKept) this.notice(desk.t("kept", { n: this.outbox.numKept }));
+      for (const m of this.outbox.waiting) {
+        if (m.type === "sign") desk.signed.set(m.case, { at: data.now });
+        if (m.type === "skip") desk.passed.add(m.case);
+        if (m.type === "commit") desk.committing.add(m.case);
+        if (m.version === null) this.claim(m.case);
+      }
     }
     for (const ack of data.acks) this.settle(ack);
     if (isFirst) {
@@ -134,8 +140,10 @@ Object.assign(App.prototype, {
 
   claim(id = this.desk.current) {
     const { desk } = this;
-    if (id === null || desk.leases.has(id) || ["done", "held"].includes(desk.stage(id))) return;
-    const token = newId();
+    if (id === null || desk.leases.has(id)) return;
+    const waiting = this.outbox.waiting.find((m) => m.case === id && m.version === null); // from before a reload
+    if (!waiting && ["done", "held"].includes(desk.stage(id))) return;
+    const token = waiting ? waiting.lease_token : newId();
     desk.leases.set(id, { token, version: null, expires: Date.now() + this.skew + this.leaseMs });
     this.send("claim", id, { lease_token: token });
   },
