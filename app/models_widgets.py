@@ -14,6 +14,25 @@ from core import promotion
 from core.models import add_external
 
 PROMOTERS = ("product", "admin")
+#: (action, version, serving version as shown) of the open dialog
+DIALOG = "models_dialog"
+
+
+def open_dialog(action: str, name: str, expected: str | None) -> None:
+    """Remember which signature is being asked for; `show_dialog` draws it, on this run and until it is signed or closed."""
+    st.session_state[DIALOG] = (action, name, expected)
+
+
+def close_dialog() -> None:
+    """The person closed the dialog without signing."""
+    st.session_state.pop(DIALOG, None)
+
+
+def show_dialog() -> None:
+    """Draw the open dialog, if there is one."""
+    if DIALOG in st.session_state:
+        action, name, expected = st.session_state[DIALOG]
+        st.dialog(t(f"models.{action}_title"), width="medium", on_dismiss=close_dialog)(sign)(action, name, expected)
 
 
 def sign(action: str, name: str, expected: str | None) -> None:
@@ -36,6 +55,7 @@ def sign(action: str, name: str, expected: str | None) -> None:
         if st.button(t(f"models.sign_{action}"), key="models_sign", type="primary", disabled=not is_open):
             switch = promotion.promote if action == "promote" else promotion.roll_back
             switch(person.id, name, reason=reason, signed_name=signature, expected_serving=expected)
+            close_dialog()
             st.session_state["models_done"] = t(f"models.done_{action}", name=name)
             st.rerun()
 
@@ -45,9 +65,11 @@ def external_form() -> None:
     with st.expander(t("models.external"), icon=":material/cloud:"), st.form("models_external", border=False), guarded():
         st.caption(t("models.external_help"))
         left, right = st.columns(2)
-        name, url = left.text_input(t("models.ext_name")), right.text_input(t("models.ext_url"), placeholder="https://host/v1")
-        model, variable = left.text_input(t("models.ext_model")), right.text_input(t("models.ext_key"), placeholder="OPENAI_API_KEY")
-        note = st.text_input(t("models.ext_note"))
+        name = left.text_input(t("models.ext_name"), key="models_ext_name")
+        url = right.text_input(t("models.ext_url"), key="models_ext_url", placeholder="https://host/v1")
+        model = left.text_input(t("models.ext_model"), key="models_ext_model")
+        variable = right.text_input(t("models.ext_key"), key="models_ext_key", placeholder="OPENAI_API_KEY")
+        note = st.text_input(t("models.ext_note"), key="models_ext_note")
         if st.form_submit_button(t("models.ext_save")):
             add_external(require("engineer").id, name=name, url=url, model=model, key_variable=variable.strip(), note=note)
             st.session_state["models_done"] = t("models.ext_done", name=name.strip())

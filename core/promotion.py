@@ -195,7 +195,11 @@ def _gates(session: Session, version: t.ModelVersion, weights: Weights) -> Gates
         "evaluation",
         evaluation is not None,
         "found_evaluation" if evaluation else ("found_no_comparison" if serving else "found_no_evaluation"),
-        {"id": evaluation.id if evaluation else None, "serving": serving.name if serving else None},
+        {
+            "id": evaluation.id if evaluation else None,
+            "n": report_of(evaluation)["versions"][version.name]["n"] if evaluation else 0,
+            "serving": serving.name if serving else None,
+        },
     )
     regressions = comparison["emergency_regressions"] if comparison else []
     harmless = Gate(

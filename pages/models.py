@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app.i18n import t
-from app.models_widgets import PROMOTERS, external_form, sign
+from app.models_widgets import PROMOTERS, external_form, open_dialog, show_dialog
 from app.session import current_user, require
 from app.widgets import guarded, job_url, page_title, status_badge
 from core import model_list, safety
@@ -39,7 +39,7 @@ def show_service() -> None:
         if current_user().role in PROMOTERS and now.previous:
             target = st.selectbox(t("models.previous"), now.previous, key="models_previous", width=220)
             if st.button(t("models.roll_back"), key="models_roll_back", icon=":material/undo:"):
-                st.dialog(t("models.roll_back_title"), width="medium")(sign)("roll_back", target, now.name)
+                open_dialog("roll_back", target, now.name)
 
 
 def show_versions(versions: list[VersionShown]) -> VersionShown:
@@ -84,13 +84,11 @@ def show_detail(version: VersionShown) -> None:
         table(("evaluation", "mean", "interval"), list(lines))
     with st.expander(t("models.manifest")):
         st.json(detail.manifest)
-    if (
-        current_user().role in PROMOTERS
-        and version.status != "serving"
-        and st.button(t("models.promote", name=version.name), key="models_promote", type="primary", icon=":material/rocket_launch:")
-    ):
-        now = model_list.service()
-        st.dialog(t("models.promote_title"), width="medium")(sign)("promote", version.name, now.name if now else None)
+    if current_user().role in PROMOTERS and version.status != "serving":
+        label = t("models.promote", name=version.name)
+        if st.button(label, key="models_promote", type="primary", icon=":material/rocket_launch:"):
+            now = model_list.service()
+            open_dialog("promote", version.name, now.name if now else None)
 
 
 def show_case(case_id: int, text: str) -> None:
@@ -114,6 +112,7 @@ def main() -> None:
     if versions:
         show_service()
         show_detail(show_versions(versions))
+        show_dialog()
     else:
         st.info(t("models.empty"), icon=":material/deployed_code:")
     if current_user().role in ("engineer", "admin"):
