@@ -35,6 +35,7 @@ from core.settings import Settings
 PUBLIC = ("/login", "/assets/web/", "/api/session", "/api/health")
 ROLES: tuple[tuple[str, frozenset[str]], ...] = (
     ("/api/jobs", frozenset({"engineer"})),
+    ("/api/desk", frozenset({"clinician"})),
     ("/arena", frozenset({"product", "engineer"})),
 )
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
