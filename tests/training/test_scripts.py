@@ -1,0 +1,311 @@
+"""The scripts end to end, tiny: as subprocesses where the entry point is the point, in this process where the maths is."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from core.errors import UserError
+from core.evaluation import report_of
+from core.home import Home
+from core.models import folder_hash, get_version
+from db import tables as t
+from db.engine import read_session
+from tests.training.conftest import TINY_BASE, TINY_PPO, TINY_SFT, result, start
+
+pytestmark = pytest.mark.training
+RunHere = Callable[..., Path]
+
+
+def version_of(name: str) -> t.ModelVersion:
+    with read_session() as session:
+        return get_version(session, name)
+
+
+def metrics(run_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def tensors(home: Home, version: str) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    found: dict[str, Any] = load_file(home.resolve(version_of(version).path) / "adapter_model.safetensors")
+    return found
+
+
+def test_base_and_sft_are_registered_with_their_origin(trained: Home) -> None:
+    base, sft = version_of("tiny-base"), version_of("tiny-sft")
+    assert (base.kind, base.is_toy, sft.kind, sft.is_toy) == ("base", True, "sft", True)
+    assert sft.base_version_id == sft.parent_version_id == base.id
+    for version in (base, sft):
+        assert version.content_hash == folder_hash(trained.resolve(version.path))
+    assert any(tensor.abs().sum() > 0 for name, tensor in tensors(trained, "tiny-sft").items() if "lora_B" in name)
+    with read_session() as session:
+        dataset = session.scalar(select(t.Dataset).where(t.Dataset.name == "demo"))
+        assert dataset is not None
+        assert sft.manifest["dataset"]["content_hash"] == dataset.content_hash
+
+
+def test_sampling_stores_completions_once(trained: Home) -> None:
+    config = {"model": "tiny-sft", "num_samples": 6, "max_new_tokens": 16, "batch_size": 4}
+    for name in ("sample", "sample-again"):
+        code, run_dir = start(trained.root, name, "sample", config)
+        assert code == 0, (run_dir / "log.txt").read_text()
+    with read_session() as session:
+        rows = list(session.scalars(select(t.Completion)))
+    assert len(rows) == len({row.sample_id for row in rows}) == 6
+    assert rows[0].decoding == {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 16, "seed": 0}
+    assert result(run_dir)["num_completions"] == 6
+
+
+def test_ppo_then_evaluation(trained: Home) -> None:
+    code, run_dir = start(trained.root, "ppo", "ppo", TINY_PPO)
+    assert code == 0, (run_dir / "log.txt").read_text()
+    rl, sft = version_of("tiny-rl"), version_of("tiny-sft")
+    assert (rl.kind, rl.parent_version_id, rl.base_version_id) == ("rl", sft.id, sft.base_version_id)
+    folder = trained.resolve(rl.path)
+    assert folder == trained.models / "rl" / "tiny-rl"
+    assert {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "value_head.safetensors",
+        "config.json",
+        "rewards.csv",
+        "kl_metrics.json",
+    } <= {path.name for path in folder.iterdir()}
+    before, after = tensors(trained, "tiny-sft"), tensors(trained, "tiny-rl")
+    assert before.keys() == after.keys()
+    assert any((before[name] != after[name]).any() for name in before)
+
+    logged = metrics(run_dir)
+    assert [line["step"] for line in logged] == [1, 2]
+    assert abs(logged[0]["objective/kl"]) < 1e-4  # the reference is where the policy starts
+    assert abs(logged[1]["objective/kl"]) > 1e-4  # and does not follow it
+    wanted = {"objective/scores", "objective/rlhf_reward", "policy/approxkl_avg", "policy/clipfrac_avg", "loss/policy_avg"}
+    assert wanted | {"loss/value_avg", "val/ratio", "objective/kl_coef"} <= logged[0].keys()
+    assert logged[0]["val/high_risk_share"] >= 0.4
+    with (run_dir / "rewards.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 16
+    assert all(row["score"] == "-0.5" for row in rows if row["finish_reason"] == "length")
+
+    config = {"name": "tiny", "models": ["tiny-sft", "tiny-rl", "tiny-base"], "num_samples": 6, "max_new_tokens": 24}
+    code, run_dir = start(trained.root, "evaluate", "evaluate", config)
+    assert code == 0, (run_dir / "log.txt").read_text()
+    with read_session() as session:
+        evaluation = session.scalar(select(t.Evaluation))
+        assert evaluation is not None
+        report = report_of(evaluation)
+        completions = session.scalar(select(func.count()).select_from(t.Completion))
+        rewards = {row.completion_id: row.value for row in session.scalars(select(t.Reward))}
+    assert completions == 18
+    assert report["baseline"] == "tiny-sft"
+    assert [c["candidate"] for c in report["comparisons"]] == ["tiny-rl", "tiny-base"]
+    for found in report["versions"].values():
+        values = [v for i in found["completions"].values() if (v := rewards[i]) is not None]
+        assert found["n"] == len(values)
+        assert found["n"] + found["num_unscored"] == 6
+        if values:
+            assert found["mean"] == pytest.approx(sum(values) / len(values))
+        assert all(piece["mean"] is None for piece in found["slices"])  # six prompts are too few to say
+    assert json.loads((run_dir / "report.json").read_text()) == json.loads(json.dumps(report))
+    assert "tiny-rl against tiny-sft" in (run_dir / "report.md").read_text()
+
+
+def test_ppo_stopped_and_resumed_equals_uninterrupted(trained: Home, run_here: RunHere) -> None:
+    from training.ppo import train
+
+    config = {**TINY_PPO, "num_rollouts": 3, "save_steps": 1}
+    whole = run_here(train, "whole", "ppo", {**config, "name": "whole"})
+    run_here(train, "parts", "ppo", {**config, "name": "parts"}, stop_after=2)  # two questions per rollout: stops in the second
+    assert [path.name for path in (trained.runs / "parts" / "checkpoints").iterdir()] == ["step-0000001"]
+    parts = run_here(train, "parts", "ppo", {**config, "name": "parts"})
+    first, second = tensors(trained, "whole"), tensors(trained, "parts")
+    assert all((first[name] == second[name]).all() for name in first)
+    assert (whole / "rewards.csv").read_text() == (parts / "rewards.csv").read_text()
+    clock = {"at", "seconds"}
+    assert [{k: v for k, v in line.items() if k not in clock} for line in metrics(whole)] == [
+        {k: v for k, v in line.items() if k not in clock} for line in metrics(parts)
+    ]
+    run_here(train, "other", "ppo", {**config, "name": "other", "seed": 1})
+    assert version_of("other").content_hash != version_of("whole").content_hash
+
+
+def test_a_run_that_lost_its_last_rows_writes_them_once(trained: Home, run_here: RunHere) -> None:
+    """kill -9 between the files and the checkpoint: rows of rollouts that the checkpoint does not know are dropped."""
+    from training.ppo import train
+
+    config = {**TINY_PPO, "num_rollouts": 3, "save_steps": 1, "name": "killed"}
+    run_here(train, "killed", "ppo", config, stop_after=2)
+    run_dir = trained.runs / "killed"
+    (run_dir / "rewards.csv").write_text((run_dir / "rewards.csv").read_text() + "2,1,en,high,0.1\n2,1,e")
+    with (run_dir / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "objective/kl": 1.0}\n{"step": 3, "obj')
+    run_here(train, "killed", "ppo", config)
+    with (run_dir / "rewards.csv").open(newline="") as table:
+        assert [row["rollout"] for row in csv.DictReader(table)] == ["1"] * 8 + ["2"] * 8 + ["3"] * 8
+    assert [line["step"] for line in metrics(run_dir)] == [1, 2, 3]
+
+
+def test_sft_resumes_exactly_and_depends_on_its_seed(trained: Home, run_here: RunHere) -> None:
+    from training.sft import train
+
+    config = {**TINY_SFT, "save_steps": 1, "num_epochs": 2.0}
+    run_here(train, "whole", "sft", {**config, "name": "whole"})
+    run_here(train, "parts", "sft", {**config, "name": "parts"}, stop_after=3)
+    run_here(train, "parts", "sft", {**config, "name": "parts"})
+    run_here(train, "again", "sft", {**config, "name": "again"})
+    run_here(train, "other", "sft", {**config, "name": "other", "seed": 1})
+    hashes = {name: version_of(name).content_hash for name in ("whole", "parts", "again", "other")}
+    assert hashes["whole"] == hashes["parts"] == hashes["again"] != hashes["other"]
+
+
+def test_rows_without_a_score_change_nothing(trained: Home) -> None:
+    """An update with two rows left out is the update of a rollout in which they never were."""
+    import torch
+
+    import training.ppo as ppo
+    from core.datasets import load_prompts
+    from core.jobs.configs import PPOConfig
+    from core.policy import Policy
+    from core.scoring import open_scorer
+    from training.ppo_math import gae, token_rewards, whiten
+
+    config = PPOConfig(**{**TINY_PPO, "num_ppo_epochs": 1, "max_step_kl": 10.0, "learning_rate": 1e-3})
+    with read_session() as session:
+        prompts = load_prompts(session, "demo", "train")[:8]
+
+    def step(dropped: list[int], *, removed: bool) -> dict[str, Any]:
+        policy = Policy.load(trained, str(trained.models / "base" / "tiny-base"), "cpu")
+        policy.add_adapter(ppo.POLICY, trained.models / "sft" / "tiny-sft", is_trainable=True)
+        policy.add_adapter(ppo.REFERENCE, trained.models / "sft" / "tiny-sft")
+        head = torch.nn.Linear(32, 1)
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+        weights = ppo.trained_parameters(policy, head)
+        optimizer = torch.optim.AdamW(weights.values(), lr=1e-3, eps=1e-5)
+        rollout = ppo.collect(policy, head, open_scorer(trained), list(prompts), 0, config)
+        scores = torch.linspace(0, 1, 8)
+        rewards = token_rewards(scores, rollout.logprobs, rollout.ref_logprobs, rollout.mask, 0.0)
+        if removed:
+            kept = [i for i in range(8) if i not in dropped]
+            rewards = rewards[kept]
+            for name in ("prompts", "queries", "responses", "texts", "scored"):
+                setattr(rollout, name, [getattr(rollout, name)[i] for i in kept])
+            for name in ("scores", "mask", "logprobs", "ref_logprobs", "values"):
+                setattr(rollout, name, getattr(rollout, name)[kept])
+            mask = rollout.mask
+        else:
+            mask = rollout.mask.clone()
+            mask[dropped] = 0
+        advantages, returns = gae(rewards, rollout.values, rollout.mask, 1.0, 0.95)
+        ppo.update(policy, head, optimizer, weights, rollout, whiten(advantages, mask), returns, mask, 0, config)
+        return {name: tensor.detach().clone() for name, tensor in weights.items()}
+
+    left_out, never_there, whole = step([1, 6], removed=False), step([1, 6], removed=True), step([], removed=False)
+    assert all(torch.allclose(left_out[name], never_there[name], atol=1e-6) for name in left_out)
+    assert any(not torch.allclose(left_out[name], whole[name], atol=1e-6) for name in left_out)
+
+
+def test_unscored_is_no_number_and_failure_has_its_own() -> None:
+    import math
+
+    from core.jobs.configs import PPOConfig
+    from core.records import Reward
+    from core.scoring import Scored
+    from training.ppo import score_of
+
+    config = PPOConfig(name="x", failure_score=-0.4)
+    unscored = Scored((), None, Reward(None, {}, "v1", "nothing_scored"))
+    empty = Scored((), None, Reward(None, {}, "v1", "empty_answer"))
+    good = Scored((), None, Reward(0.7, {}, "v1"))
+    assert math.isnan(score_of(unscored, "stop", config))
+    assert [score_of(empty, "stop", config), score_of(good, "length", config), score_of(good, "stop", config)] == [-0.4, -0.4, 0.7]
+
+
+def test_rewards_csv_leaves_a_blank_where_nothing_was_scored(tmp_path: Path) -> None:
+    import torch
+
+    from core.records import Language, Message, Prompt, Reward
+    from core.scoring import Scored
+    from training.ppo_files import RewardTable
+
+    table = RewardTable(tmp_path / "rewards.csv")
+    table.keep_until(0)
+    prompt = Prompt((Message("user", "?"),), Language.EN, sample_id=7)
+    scored = [Scored((), None, Reward(None, {"chain": 0.5}, "v1", "nothing_scored")), Scored((), None, Reward(0.25, {"chain": 0.0}, "v1"))]
+    table.append(1, [prompt, prompt], scored, torch.tensor([float("nan"), 0.25]), torch.zeros(2), [[5], [5, 2]], {2})
+    with table.path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["score"], r["reward"], r["chain"], r["teacher"], r["finish_reason"]) for r in rows] == [
+        ("", "", "0.5", "", "length"),
+        ("0.25", "0.25", "0.0", "", "stop"),
+    ]
+
+
+def test_the_start_refuses_a_reference_that_is_not_the_sft(trained: Home, run_here: RunHere, monkeypatch: pytest.MonkeyPatch) -> None:
+    import training.ppo as ppo
+
+    real = ppo.Policy.add_adapter
+
+    def wrong(self: Any, name: str, path: Any, *, is_trainable: bool = False) -> None:
+        real(self, name, path, is_trainable=is_trainable)
+        if name == ppo.REFERENCE:
+            for parameter_name, parameter in self.model.named_parameters():
+                if f".{self.key_of(name)}." in parameter_name and "lora_B" in parameter_name:
+                    parameter.data += 0.01
+
+    monkeypatch.setattr(ppo.Policy, "add_adapter", wrong)
+    with pytest.raises(AssertionError, match="not the SFT adapter"):
+        run_here(ppo.train, "drifted", "ppo", {**TINY_PPO, "name": "drifted"})
+
+
+def test_config_faults_are_sentences_before_anything_is_loaded(trained: Home, run_here: RunHere) -> None:
+    from training import evaluate, ppo, sft
+
+    faults: list[tuple[Any, str, dict[str, Any], str]] = [
+        (sft.train, "sft", {**TINY_SFT, "name": "tiny-base"}, "models.name_taken"),
+        (sft.train, "sft", {**TINY_SFT, "name": "x", "base_model": "tiny-sft"}, "training.needs_base"),
+        (sft.train, "sft", {**TINY_SFT, "name": "x", "dataset": "nothing"}, "data.no_such_dataset"),
+        (ppo.train, "ppo", {**TINY_PPO, "sft_model": "tiny-base"}, "training.needs_adapter"),
+        (ppo.train, "ppo", {**TINY_PPO, "sft_model": "nobody"}, "models.no_such_version"),
+        (evaluate.evaluate, "evaluate", {"models": ["tiny-sft", "tiny-sft"]}, "training.doubled_version"),
+    ]
+    for number, (body, kind, config, code) in enumerate(faults):
+        with pytest.raises(UserError) as caught:
+            run_here(body, f"fault{number}", kind, config)
+        assert caught.value.code == code
+    shutil.rmtree(trained.models / "sft" / "tiny-sft")
+    with pytest.raises(UserError) as caught:
+        run_here(ppo.train, "gone", "ppo", TINY_PPO)
+    assert caught.value.code == "training.weights_missing"
+
+
+def test_sft_takes_a_base_by_its_folder_and_registers_it(trained: Home, run_here: RunHere, tmp_path: Path) -> None:
+    from training.sft import train
+
+    folder = tmp_path / "my-own-base"
+    shutil.copytree(trained.models / "base" / "tiny-base", folder)
+    run_here(train, "folder", "sft", {**TINY_SFT, "name": "from-folder", "base_model": str(folder)})
+    with read_session() as session:
+        version = get_version(session, "from-folder")
+        base = session.get(t.ModelVersion, version.base_version_id)
+    assert base is not None
+    assert (base.name, base.path, base.is_toy) == ("my-own-base", str(folder), False)
+
+
+def test_demo_base_resumes_exactly(trained: Home, run_here: RunHere, monkeypatch: pytest.MonkeyPatch) -> None:
+    import training.demo_base as demo_base
+
+    config = {**TINY_BASE, "num_documents": 40, "num_chats": 60}
+    run_here(demo_base.build, "whole", "demo_base", {**config, "name": "whole"})
+    run_here(demo_base.build, "parts", "demo_base", {**config, "name": "parts"}, stop_after=2)
+    run_here(demo_base.build, "parts", "demo_base", {**config, "name": "parts"})
+    assert version_of("whole").content_hash == version_of("parts").content_hash
