@@ -141,7 +141,7 @@ def _read_reference(reference: str, key_points: tuple[str, ...]) -> _Reference:
     parts = split_completion(reference)
     answer = parts.answer or parts.thinking
     texts = key_points or tuple(sentence.text for sentence in sentences(answer))
-    plain_answer = canonical(answer)
+    plain_answer, plain_thinking = canonical(answer), canonical(parts.thinking)
     said = units_of(plain_answer)
     points = []
     for text in texts:
@@ -149,7 +149,7 @@ def _read_reference(reference: str, key_points: tuple[str, ...]) -> _Reference:
         found = units_of(plain)
         if not found:
             continue
-        is_for_patient = plain in plain_answer or len(found & said) >= 0.75 * len(found)
+        is_for_patient = plain in plain_answer or (plain not in plain_thinking and len(found & said) >= 0.75 * len(found))
         points.append(_Point(text.strip(), plain, found, bool(_NEGATED.search(plain)), is_for_patient))
     return _Reference(answer, tuple(points), _calls_for_help(plain_answer))
 
@@ -165,7 +165,10 @@ def _read(text: str) -> _Said:
 
 
 def _coverage(point: _Point, said: _Said) -> float:
-    """Share of the point's units that the text holds in the same sense; 0 below MIN_COVERAGE."""
+    """Share of the point's units that the text holds in the same sense; 0 below MIN_COVERAGE. A literal quotation is 1."""
+    at = said.plain.find(point.plain)
+    if at >= 0 and (point.is_negated or not _NEGATED.search(_CLAUSE.split(said.plain[max(0, at - 30) : at])[-1])):
+        return 1.0
     covered = len(point.units & (said.negated if point.is_negated else said.asserted)) / len(point.units)
     return covered if covered >= MIN_COVERAGE else 0.0
 
