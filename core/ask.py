@@ -21,9 +21,9 @@ from core import model_client
 from core.completions import split_completion
 from core.errors import NotFound, UserError
 from core.home import Home, current_home
-from core.i18n import translate
-from core.models import get_version, serving_version
-from core.records import Message
+from core.i18n import error_text, translate
+from core.models import all_versions, get_version, serving_version
+from core.records import Message, VersionStatus
 from core.retrieval.index import Hit, LexicalIndex, open_index
 from core.retrieval.support import THRESHOLD, asked_headings, quotes, support
 from core.retrieval.tokens import CJK, count
@@ -141,11 +141,26 @@ def ask(
         model=version.name if version else None,
         is_toy=bool(version and version.is_toy and (pseudo_doc or kind == "model")),
         support=round(supported, 3),
-        index=asdict(shown),
+        index={name: value for name, value in asdict(shown).items() if name != "path"},
         notes=tuple(notes),
         timings_ms=watch.done(),
     )
     return _remember(result, user_id, version.id if version else None, shown.id)
+
+
+def note_text(note: Note, language: str) -> str:
+    """A note as a sentence; an error among its parameters speaks the same language."""
+    key, params = note
+    return translate(key, language, **{k: error_text(v, language) if isinstance(v, UserError) else v for k, v in params.items()})
+
+
+def choices() -> tuple[list[str], str | None]:
+    """Names of the versions that may answer, newest first, and the one that does when nothing is chosen."""
+    home = current_home()
+    with read_session() as session:
+        names = [row.name for row in all_versions(session) if row.status != VersionStatus.RETIRED]
+        serving = serving_version(session)
+    return names, serving.name if serving else home.settings.serve_model or None
 
 
 def check_question(question: str) -> str:

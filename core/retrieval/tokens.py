@@ -98,7 +98,7 @@ def stem(word: str) -> str:
         word = word[:-1]
     for ending in ("ing", "ed"):
         rest = word[: -len(ending)]
-        if word.endswith(ending) and len(rest) >= 3 and re.search("[aeiouy]", rest):
+        if word.endswith(ending) and not word.endswith("eed") and len(rest) >= 3 and re.search("[aeiouy]", rest):
             # "stopping" -> "stop", but "swelling" -> "swell"
             return rest[:-1] if rest[-1] == rest[-2] and rest[-1] not in "lsz" else rest
     return word[:-1] if word.endswith("e") and len(word) > 4 else word
