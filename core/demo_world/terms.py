@@ -51,10 +51,14 @@ SAFE = {
 
 def phrases(world: World) -> list[str]:
     """Every phrase that cases are put together from, both languages, longest first: a tokenizer may keep them whole."""
-    pairs = [text for c in world.conditions.values() for text in (c.name, c.complaint, c.advice, *(r.risk for r in c.risks))]
-    pairs += [text for c in world.conditions.values() for flag in c.red_flags for text in (flag.sign, flag.action)]
-    pairs += [text for d in world.drugs.values() for text in (d.name, d.risk, *d.avoid.values())]
-    pairs += [text for p in world.populations.values() for text in (p.name, p.note)]
+    asked = world.combinations()
+    conditions = [world.conditions[key] for key in dict.fromkeys(c for c, _, _ in asked)]
+    populations = [world.populations[key] for key in dict.fromkeys(p for _, p, _ in asked)]
+    pairs = [text for c in conditions for text in (c.name, c.complaint, c.advice)]
+    pairs += [text for c in conditions for flag in c.red_flags for text in (flag.sign, flag.action)]
+    pairs += [text for p in populations for text in (p.name, p.note)]
+    pairs += [world.drugs[key].name for key in dict.fromkeys(d for _, _, d in asked)]
+    pairs += [world.drug_risk(*combination)[0] for combination in asked]
     pairs += [text for course in world.courses.values() for text in course]
     return sorted({text.of(say) for text in pairs for say in Language}, key=lambda text: (-len(text), text))
 

@@ -113,6 +113,8 @@ class World:
     drugs: Mapping[str, Drug]
     courses: Mapping[str, tuple[Words, ...]]
     categories: Mapping[str, Words]
+    #: conditions and drugs that only the documents speak of, never a prompt or a training text
+    documents_only: frozenset[str]
 
     def drug_risk(self, condition: str, population: str, drug: str) -> tuple[Words, Verdict]:
         """The short risk of `drug` here and the verdict; a named population goes before the drug's own list, that before `ANY`."""
@@ -125,7 +127,8 @@ class World:
 
     def combinations(self) -> list[tuple[str, str, str]]:
         """Every (condition, population, drug) that may be asked about, in a fixed order."""
-        return [(c.id, p, d) for c in self.conditions.values() for p in c.populations for d in c.drugs]
+        asked = [c for c in self.conditions.values() if c.id not in self.documents_only]
+        return [(c.id, p, d) for c in asked for p in c.populations for d in c.drugs if d not in self.documents_only]
 
 
 def split_of(condition: str, population: str, drug: str) -> str:
@@ -137,7 +140,15 @@ def split_of(condition: str, population: str, drug: str) -> str:
 @lru_cache(maxsize=1)
 def load_world() -> World:
     """Read the world. Raises ValueError naming the entry when an id is unknown or doubled or a pair is not [en, zh]."""
-    raw: dict[str, Any] = {"populations": [], "drugs": [], "conditions": [], "courses": {}, "actions": {}, "categories": {}}
+    raw: dict[str, Any] = {
+        "populations": [],
+        "drugs": [],
+        "conditions": [],
+        "courses": {},
+        "actions": {},
+        "categories": {},
+        "documents_only": [],
+    }
     for path in sorted((DEMO / "world").glob("*.toml")):
         for key, value in tomllib.loads(path.read_text("utf-8")).items():
             if isinstance(value, list):
@@ -151,6 +162,7 @@ def load_world() -> World:
         drugs=_by_id([_drug(entry) for entry in raw["drugs"]]),
         courses={key: tuple(_words(pair, key) for pair in pairs) for key, pairs in raw["courses"].items()},
         categories={key: _words(pair, key) for key, pair in raw["categories"].items()},
+        documents_only=frozenset(raw["documents_only"]),
     )
     _check(world)
     return world
@@ -224,6 +236,8 @@ def _check(world: World) -> None:
         )
         if unasked:
             raise ValueError(f"{condition.id}: risks for what is never asked about: {sorted(unasked)}")
+    if strangers := world.documents_only - set(world.conditions) - set(world.drugs):
+        raise ValueError(f"documents_only: unknown ids {sorted(strangers)}")
     for drug in world.drugs.values():
         if set(drug.avoid) - set(world.populations):
             raise ValueError(f"{drug.id}: avoided for unknown populations {sorted(drug.avoid)}")
