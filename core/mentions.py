@@ -61,7 +61,9 @@ def is_ordered_against(text: str, start: int, end: int, lexicons: Lexicons) -> b
     cues = lexicons.cues[language_of(text, start, end)].patterns
     left, right = sentence_around(text, start, end)
     before = text[max(left, start - REACH) : start]
-    return bool(cues["order_denied.joined"].search(before) or cues["order_denied.after"].search(text[end:right]))
+    if cues["order_denied.before"].search(before) and cues["order_denied.joined"].search(before):  # the cheap one first
+        return True
+    return bool(cues["order_denied.after"].search(text[end:right]))
 
 
 def is_conditional(text: str, start: int, end: int, lexicons: Lexicons) -> bool:
@@ -106,13 +108,15 @@ def _around(ends: re.Pattern[str], text: str, start: int, end: int) -> tuple[int
 
 def _is_denied(before: str, after: str, cues: dict[str, re.Pattern[str]]) -> bool:
     near = before[-REACH:]
-    if cues["denial.joined"].search(near) or cues["denial.after"].search(after):
+    if cues["denial.after"].search(after):
         return True
     last = None
     for match in cues["denial.before"].finditer(near):
         last = match
     if last is None:
         return False
+    if cues["denial.joined"].search(near):
+        return True
     listed = near[last.end() :]
     if cues["denial.list_break"].search(listed) or not cues["denial.list"].fullmatch(listed):
         return False
