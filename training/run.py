@@ -7,6 +7,7 @@ Every training script starts with `run = Run.open()` and writes only into `run.d
     metrics.jsonl   one line per `run.log()`; a failed write never stops training
     progress.json   phase, done, total, eta_s, newest metrics
     result.json     what came out, copied into the job row
+    done.json       the attempt whose work is complete: should its supervisor be killed now, it does not run again
     checkpoints/    what a restart resumes from
     STOP            written by "stop and save": save a checkpoint, write the result and leave
 
@@ -112,7 +113,9 @@ def main(body: Callable[[Run], None]) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        body(Run(directory, int(os.environ.get("CONSILIUM_JOB_ID", "0")), current_home()))
+        run = Run(directory, int(os.environ.get("CONSILIUM_JOB_ID", "0")), current_home())
+        body(run)
+        run._write("done.json", {"attempt": int(os.environ.get("CONSILIUM_ATTEMPT", "1"))})
     except StopRequested:
         print("stopped on request; checkpoint saved", flush=True)
         sys.exit(EXIT_STOPPED)

@@ -55,8 +55,10 @@ def main() -> int:
         put(run_dir / "progress.json", json.dumps({"phase": "counting", "done": step + 1, "total": config["steps"]}))
         if (run_dir / "STOP").exists():
             return 3
-    journal("end", first)
     put(run_dir / "result.json", json.dumps({"first": first}))
+    journal("end", first)
+    put(run_dir / "done.json", json.dumps({"attempt": int(os.environ["CONSILIUM_ATTEMPT"])}))
+    time.sleep(config["slow_exit_s"])
     return 0
 
 

@@ -19,6 +19,7 @@ class FakeConfig(JobConfig):
     steps: int = option(3, "Steps.", "步数。", ge=0)
     step_s: float = option(0.05, "Seconds per step.", "每步秒数。", ge=0)
     crash_at: int = option(-1, "Crash at this step of a first run.", "崩溃步。")
+    slow_exit_s: float = option(0.0, "Seconds between the end of the work and that of the process.", "退出耗时。", ge=0)
     mode: str = option("", "stubborn, user_error, always_crash.", "模式。")
 
 

@@ -60,7 +60,7 @@ def main() -> int:
                     file.write(b"x" * 4096)
             except OSError:
                 file.flush()
-        time.sleep(4)  # the job ends (or falls over the full disk) meanwhile
+        time.sleep(3)  # the job ends (or falls over the full disk) meanwhile
         try:
             for _ in range(200):  # pages that SQLite has already may still take a few rows
                 add()

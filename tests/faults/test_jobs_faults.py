@@ -96,6 +96,18 @@ def test_a_killed_supervisor_takes_its_family_along_and_the_job_restarts(rig: Ri
     assert rig.processes() == []
 
 
+def test_a_supervisor_killed_after_the_work_was_complete_causes_no_second_run(rig: Rig) -> None:
+    rig.worker()
+    job = rig.enqueue(slow_exit_s=60)
+    done = rig.home.run_dir(job) / "done.json"
+    rig.until(done.exists, "work complete")
+    for pid in rig.supervisors():
+        shim.send(pid, signal.SIGKILL)
+    [row] = rig.ended(job, timeout_s=10)
+    assert (row.status, row.result) == ("succeeded", {"first": 0})
+    assert len(rig.journal(job, "start")) == 1
+
+
 def test_a_supervisor_that_is_killed_each_time_is_given_up(rig: Rig) -> None:
     rig.worker(FAKE_MAX_RESTARTS="1")
     job = rig.enqueue(steps=100, step_s=0.1)

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from core.jobs.launch import shim
@@ -19,7 +20,7 @@ from core.jobs.launch.base import Exit, Lost, NotStarted, Task
 
 SHIM = str(Path(shim.__file__).resolve())
 #: left over from the attempt before; a resumed script must not be told to stop, nor its old error be shown as new
-STALE = ("STOP", "error.json", "result.json")
+STALE = ("STOP", "error.json", "result.json", "done.json")
 
 
 class LocalLauncher:
@@ -72,6 +73,9 @@ class LocalLauncher:
         try:
             if code in (shim.EXIT_NOT_LOCKED, os.EX_IOERR) or lock.read_text().split() != [str(task.attempt), str(task.start)]:
                 return NotStarted()
+            if self._is_complete(task):
+                self._record(task, Exit(0, reason="its supervisor was killed after the work was complete"))
+                return None
             return Lost(lived_s=_lived_s(task.run_dir, lock))
         except FileNotFoundError:
             return NotStarted()
@@ -87,17 +91,26 @@ class LocalLauncher:
             self._kill_strays(run_dir)
 
     def seal(self, task: Task, reason: str) -> None:
+        self._record(task, Exit(None, was_terminated=True, reason=reason))
+
+    def _record(self, task: Task, ended: Exit) -> None:
         """Under the run lock: a supervisor that is just starting either holds it (and is left alone) or finds the exit file."""
         task.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = shim.try_lock(str(task.run_dir / shim.LOCK_NAME))
         if lock is None:
             return
-        record: dict[str, object] = {"code": None, "signal": None, "was_terminated": True, "reason": reason, "at": time.time()}
         try:
             if self._exit(task) is None:
-                shim.write_record(str(task.run_dir.resolve()), task.attempt, record, patient=False)
+                shim.write_record(str(task.run_dir.resolve()), task.attempt, {**asdict(ended), "at": time.time()}, patient=False)
         finally:
             os.close(lock)
+
+    def _is_complete(self, task: Task) -> bool:
+        """The training had said that its work is done; only its supervisor could not put that on record any more."""
+        try:
+            return bool(json.loads((task.run_dir / "done.json").read_text()) == {"attempt": task.attempt})
+        except (OSError, ValueError):
+            return False
 
     def running(self) -> dict[int, int]:
         """Every supervisor of this home, by the run folder's name."""

@@ -236,7 +236,7 @@ class Shim:
             os.nice(5)  # the desk stays quick while a training uses every core
 
         self.say(" ".join(self.argv))
-        env = {**os.environ, RUN_TAG: self.run_dir, SLOT_TAG: self.slot_lock}
+        env = {**os.environ, RUN_TAG: self.run_dir, SLOT_TAG: self.slot_lock, "CONSILIUM_ATTEMPT": str(self.attempt)}
         try:
             child = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, env=env, preexec_fn=in_child)
         except (OSError, subprocess.SubprocessError) as error:
