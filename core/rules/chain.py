@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from core.completions import Sentence, sentences
 from core.content import substance, units_of
@@ -77,28 +78,41 @@ def _candidates(question: str, plain: str, thinking: str, signs: Signs, lexicons
 
 
 class _Evidence:
-    """What the thinking holds besides markers, found once for the whole text."""
+    """What the thinking holds besides markers, each kind looked for once and only when a step asks for it."""
 
     def __init__(self, question: str, plain: str, signs: Signs, lexicons: Lexicons) -> None:
         self._about = units_of(question)
         self._signs = signs
-        self._support = {name: matcher.find(plain) for name, matcher in lexicons.support.items()}
-        self._drugs = lexicons.drugs.find(plain)
-        self._dangers = [m for m in lexicons.danger.find(plain) if read(plain, m.start, m.end, lexicons) is not Reading.DENIED]
+        self._plain, self._lexicons = plain, lexicons
+        self._support: dict[str, list[Match]] = {}
         self._named = [plain.find(question[m.start : m.end]) for m in signs.present]
+
+    @cached_property
+    def _drugs(self) -> list[Match]:
+        return self._lexicons.drugs.find(self._plain)
+
+    @cached_property
+    def _dangers(self) -> list[Match]:
+        found = self._lexicons.danger.find(self._plain)
+        return [m for m in found if read(self._plain, m.start, m.end, self._lexicons) is not Reading.DENIED]
+
+    def _words(self, kind: str) -> list[Match]:
+        if kind not in self._support:
+            self._support[kind] = self._lexicons.support[kind].find(self._plain)
+        return self._support[kind]
 
     def meets(self, need: str, sentence: Sentence, markers: tuple[Match, ...], said: frozenset[str]) -> bool:
         """Does the sentence hold what the step needs besides its marker?"""
         if need == "prompt":
             return bool(said & self._about)
         if need == "facts":
-            return _within(self._support["facts"], sentence)
+            return _within(self._words("facts"), sentence)
         if need == "drug":
-            return _within(self._drugs, sentence) or _within(self._support["drug"], sentence, outside=markers)
+            return _within(self._drugs, sentence) or _within(self._words("drug"), sentence, outside=markers)
         if _within(self._dangers, sentence) or any(sentence.start <= at < sentence.end for at in self._named):
             return True
-        denied = _within(self._support["none"], sentence)
-        verdict = _within(self._support["verdict"], sentence)
+        denied = _within(self._words("none"), sentence)
+        verdict = _within(self._words("verdict"), sentence)
         return (verdict and not denied) if self._signs.any else (verdict or denied)
 
 
