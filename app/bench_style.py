@@ -94,7 +94,7 @@ CSS = """
 footer { display: none !important; }
 .gradio-container .form, .gradio-container .block { background: transparent !important; }
 .gradio-container .form { border: none !important; box-shadow: none !important; gap: .6rem; }
-.gradio-container main { padding: 0 .15rem !important; }
+.gradio-container .main { padding: 0 .15rem !important; }
 .gradio-container .form .block, .gradio-container .row > .block { padding: 0 !important; }
 .gradio-container .prose { font-size: 15px; }
 .gradio-container .block:has(> .prose), .gradio-container .prose { padding: 0; }

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.i18n import t
 from app.session import language, require
-from app.widgets import guarded, page_title
+from app.widgets import guarded, link_to, page_title
 from core.model_client import server_is_up
 from core.model_list import list_versions, service
 
@@ -27,7 +27,8 @@ def show_service() -> None:
         if now.since is not None:
             line += " · " + t("bench.serving_since", date=f"{now.since.created_at:%Y-%m-%d}", who=now.since.signed_name)
         left.markdown(line)
-    right.link_button(t("bench.to_models"), "/models", width="stretch")
+    with right:
+        link_to("models", t("bench.to_models"), icon=":material/deployed_code:")
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.i18n import t
 from app.session import require
-from app.widgets import ai_notice, guarded, job_url, page_title, toy_notice
+from app.widgets import ai_notice, guarded, link_to_job, page_title, toy_notice
 from core import evaluation, model_list
 from core.evaluation import MIN_SLICE, Comparison, EvaluationReport
 
@@ -42,7 +42,7 @@ def choose() -> int | None:
     names = {r.id: f"{r.id} · {r.name} · {r.created_at:%Y-%m-%d %H:%M}" for r in rows}
     chosen = st.selectbox(t("evaluations.choose"), ids, index=index, format_func=names.__getitem__, key="evaluations_chosen")
     if job := next(r.job_id for r in rows if r.id == chosen):
-        st.link_button(t("evaluations.job", id=job), job_url(job))
+        link_to_job(job, t("evaluations.job", id=job))
     return chosen
 
 

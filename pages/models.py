@@ -7,7 +7,7 @@ import streamlit as st
 from app.i18n import t
 from app.models_widgets import PROMOTERS, external_form, open_dialog, show_dialog
 from app.session import current_user, require
-from app.widgets import guarded, job_url, page_title, status_badge
+from app.widgets import guarded, link_to, link_to_job, page_title, status_badge
 from core import model_list, safety
 from core.model_list import VersionShown
 
@@ -73,7 +73,7 @@ def show_detail(version: VersionShown) -> None:
             st.badge(t("models.toy"), color="orange", icon=":material/toys:")
         st.badge(t(f"models.weights_{detail.weights}"), color="green" if detail.weights in ("intact", "remote") else "red")
         if version.job_id is not None:
-            st.link_button(t("models.job", id=version.job_id), job_url(version.job_id))
+            link_to_job(version.job_id, t("models.job", id=version.job_id))
     if detail.endpoint_url:
         st.markdown(t("models.endpoint", url=detail.endpoint_url, model=detail.endpoint_model))
     st.caption(f"{' ← '.join(version.lineage)} · sha256 `{version.content_hash or '–'}` {detail.note}")
@@ -82,6 +82,7 @@ def show_detail(version: VersionShown) -> None:
     if detail.measured:
         lines = [(f"{e} · {n}", "–" if m is None else f"{m:.3f}", interval(low, high)) for e, n, m, low, high in detail.measured]
         table(("evaluation", "mean", "interval"), list(lines))
+        link_to("evaluations", t("models.to_evaluation"), icon=":material/monitoring:", evaluation=str(detail.measured[0][0]))
     with st.expander(t("models.manifest")):
         st.json(detail.manifest)
     if current_user().role in PROMOTERS and version.status != "serving":
