@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 
 from app.errors import describe
 from app.guard import PERSON, cookie_name
-from core import accounts
+from core import accounts, passwords
 from core.accounts import Person
 from core.errors import NotFound, UserError
 from core.home import current_home
@@ -135,7 +135,7 @@ async def login(request: Request) -> Response:
         try:
             form = await _form(request)
             address = request.client.host if request.client else "unknown"
-            user_id = await run_sync(accounts.authenticate, str(form.get("username", "")), str(form.get("password", "")), address)
+            user_id = await run_sync(passwords.authenticate, str(form.get("username", "")), str(form.get("password", "")), address)
             return await _sign_in(request, user_id, safe_target(str(form.get("next", ""))))
         except UserError as problem:
             error = problem

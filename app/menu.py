@@ -18,13 +18,24 @@ STYLE = """<style>
 .st-key-user_menu { position: fixed; top: .45rem; right: 1rem; z-index: 999991; width: auto; }
 .st-key-user_menu button { border: none; background: transparent; max-width: 14rem; }
 .st-key-user_menu button p { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+[data-testid="stHeader"] { padding-right: 11rem; }
 [data-testid="stToolbarActions"], [data-testid="stMainMenu"], [data-testid="stAppDeployButton"] { display: none; }
 [data-testid="stMainBlockContainer"] { padding-top: 4.2rem; padding-bottom: 3rem; }
+[data-testid="stMain"] [data-testid="stPageLink"] a { padding-left: 0; padding-right: 0; }
+[data-testid="stMain"] [data-testid="stPageLink"] a:hover { background: transparent; text-decoration: underline; }
+[data-testid="stMain"] [data-testid="stPageLink"] p { color: #1b6b7f; }
 @media (max-width: 640px) {
   .st-key-user_menu { right: .4rem; }
+  [data-testid="stHeader"] { padding-right: 8rem; }
   .st-key-user_menu button { max-width: 8rem; }
   [data-testid="stMainBlockContainer"] { padding-left: 1rem; padding-right: 1rem; }
 }
+</style>"""
+
+#: white on the light blue of the dark theme would be hard to read
+DARK_STYLE = """<style>
+[data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primaryFormSubmit"] { color: #0d1416; }
+[data-testid="stMain"] [data-testid="stPageLink"] p { color: #5fb3c6; }
 </style>"""
 
 THEMES = ("", "light", "dark")
@@ -34,6 +45,8 @@ LANGUAGES = {"zh": "中文", "en": "English"}
 def user_menu(person: Person, profile: Page | None) -> None:
     """Draw the menu. Called by the entry script before the page runs; `profile` is the page with the person's settings."""
     st.html(STYLE)
+    if (person.theme or st.context.theme.type) == "dark":
+        st.html(DARK_STYLE)
     with st.container(key="user_menu"), st.popover(person.display_name, icon=":material/account_circle:"):
         st.caption(f"{person.username} · {t(f'common.role_{person.role}')}")
         st.segmented_control(

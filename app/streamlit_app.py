@@ -45,7 +45,9 @@ SCREENS = (
 
 def main() -> None:
     """Run once per interaction."""
-    st.set_page_config(page_title="Consilium", page_icon=ROOT / "assets" / "web" / "icon.png", layout="wide")
+    icon = ROOT / "assets" / "web" / "icon.png"
+    st.set_page_config(page_title="Consilium", page_icon=icon, layout="wide")
+    st.logo(icon)
     person = find_user()
     if person is None:
         st.error(t("errors.signed_out"))

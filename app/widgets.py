@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import streamlit as st
+from streamlit.errors import StreamlitPageNotFoundError
 from streamlit.runtime.scriptrunner_utils.exceptions import RerunException, StopException
 
 from app.errors import describe
 from app.i18n import t
 from app.session import language
+from core.settings import ROOT
 
 Colour = Literal["blue", "green", "orange", "red", "gray", "violet"]
 
@@ -70,11 +72,24 @@ def job_url(job_id: int) -> str:
     return f"/jobs?job={job_id}"
 
 
+def link_to(page: str, label: str, *, icon: str | None = None, **query: str) -> None:
+    """A link to a file of pages/ that stays in this tab; only the label where the person has no such page."""
+    try:
+        st.page_link(ROOT / "pages" / f"{page}.py", label=label, icon=icon, query_params=query or None)
+    except StreamlitPageNotFoundError:
+        st.caption(label)
+
+
+def link_to_job(job_id: int, label: str) -> None:
+    """A link to one job's page."""
+    link_to("jobs", label, job=str(job_id))
+
+
 def duration(seconds: float) -> str:
     """A length of time as people say it: `40 s`, `3 min`."""
     if seconds < 90:
         return t("common.seconds", num=max(1, round(seconds)))
-    return t("common.minutes", num=round(seconds / 60)) if seconds < 5400 else t("common.hours", num=round(seconds / 3600, 1))
+    return t("common.minutes", num=round(seconds / 60)) if seconds < 5400 else t("common.hours", num=round(seconds / 3600))
 
 
 def ago(at: datetime) -> str:

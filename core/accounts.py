@@ -1,6 +1,6 @@
 """Local accounts and server-side sign-in sessions.
 
-Only hashes of secrets are stored: passwords as argon2, cookie and link tokens as SHA-256 of 256 random bits. A sign-in ends
+Only hashes of secrets are stored: passwords as argon2 (`core.passwords`), tokens as SHA-256 of 256 random bits. A sign-in ends
 when idle, when old, when revoked, or when its account is disabled, and that is decided here, at every request.
 Called by the guard and the sign-in pages (web), the settings page and the command line. Password hashing takes about 0.2 s
 of CPU: asynchronous callers run these functions in a thread.
@@ -13,14 +13,11 @@ import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
 
-from argon2 import PasswordHasher
-from argon2.exceptions import VerificationError
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from core import audit
+from core import audit, passwords
 from core.errors import Conflicting, Forbidden, NotFound, UserError
 from core.home import current_home
 from core.records import Role
@@ -29,14 +26,10 @@ from db.base import utc_now
 from db.engine import read_session, write_session
 
 USERNAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,39}")
-MIN_PASSWORD = 10
-MAX_PASSWORD = 200
 LINK_HOURS = 24
-#: failed sign-ins within the window after which further ones are refused unread
-FAILURE_WINDOW_MINUTES = 15
-FAILURES_PER_ACCOUNT_AND_ADDRESS = 5
-FAILURES_PER_ACCOUNT = 30
-FAILURES_PER_ADDRESS = 50
+#: order matters: Edge also says Chrome, Chrome also says Safari
+BROWSERS = (("Edg/", "Edge"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
+SYSTEMS = (("Android", "Android"), ("iPhone", "iOS"), ("iPad", "iOS"), ("Windows", "Windows"), ("Mac OS", "macOS"), ("Linux", "Linux"))
 #: "last seen" is written at most this often
 TOUCH_SECONDS = 60
 
@@ -79,86 +72,19 @@ class SignIn:
     created_at: datetime
     last_seen_at: datetime
 
-
-@cache
-def _hasher() -> PasswordHasher:
-    return PasswordHasher()
-
-
-@cache
-def _decoy() -> str:
-    """Checked for unknown users, so that an answer takes as long as for known ones."""
-    return _hasher().hash(secrets.token_hex(16))
+    @property
+    def browser(self) -> str:
+        """What people would call it: `Chrome · Windows`. The first words of the user agent when it is something else."""
+        name = next((word for mark, word in BROWSERS if mark in self.user_agent), None)
+        system = next((word for mark, word in SYSTEMS if mark in self.user_agent), None)
+        return " · ".join(filter(None, (name, system))) or self.user_agent[:40]
 
 
 def _digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def _matches(stored: str | None, password: str) -> bool:
-    try:
-        return _hasher().verify(stored or _decoy(), password) and stored is not None
-    except VerificationError:
-        return False
-
-
-def check_password(password: str) -> None:
-    """Raises UserError("accounts.password_too_short" / "accounts.password_too_long")."""
-    if len(password) < MIN_PASSWORD:
-        raise UserError("accounts.password_too_short", minimum=MIN_PASSWORD)
-    if len(password) > MAX_PASSWORD:
-        raise UserError("accounts.password_too_long", maximum=MAX_PASSWORD)
-
-
 # --- signing in ---------------------------------------------------------------------------------------------------------
-
-
-def authenticate(username: str, password: str, address: str) -> int:
-    """The id of the account whose password this is.
-
-    The attempt is counted before the password is looked at, so that parallel guesses cannot pass the limit together.
-    Raises UserError("accounts.too_many_attempts") or UserError("accounts.wrong_password"); the latter says the same for
-    an unknown name, a disabled account and a wrong password.
-    """
-    name = username.strip().lower()[:200]
-    now = utc_now()
-    since = now - timedelta(minutes=FAILURE_WINDOW_MINUTES)
-    with write_session() as session:
-        session.execute(delete(t.LoginFailure).where(t.LoginFailure.at < now - timedelta(days=1)))
-        user = session.scalar(select(t.User).where(t.User.username == name))
-        user_id = user.id if user else None
-        stored = user.password_hash if user and user.is_active else None
-        failures = list(
-            session.execute(
-                select(t.LoginFailure.username, t.LoginFailure.address).where(
-                    t.LoginFailure.at >= since, (t.LoginFailure.username == name) | (t.LoginFailure.address == address)
-                )
-            )
-        )
-        num_here = sum(1 for n, a in failures if n == name and a == address)
-        if (
-            num_here >= FAILURES_PER_ACCOUNT_AND_ADDRESS
-            or sum(1 for n, _ in failures if n == name) >= FAILURES_PER_ACCOUNT
-            or sum(1 for _, a in failures if a == address) >= FAILURES_PER_ADDRESS
-        ):
-            raise UserError("accounts.too_many_attempts", minutes=FAILURE_WINDOW_MINUTES)
-        attempt = t.LoginFailure(username=name, address=address)
-        session.add(attempt)
-        session.flush()
-    if not _matches(stored, password[: MAX_PASSWORD + 1]):
-        # the first and the last failure before the limit are worth an entry; the ones between would only flood the chain
-        if user_id is not None and num_here in (0, FAILURES_PER_ACCOUNT_AND_ADDRESS - 1):
-            with write_session() as session:
-                detail = {"address": address, "failures": num_here + 1}
-                audit.record(session, "sign_in_failed", "user", user_id, actor_id=None, detail=detail)
-        raise UserError("accounts.wrong_password")
-    if user_id is None:
-        raise AssertionError("a matching password without an account")
-    with write_session() as session:
-        session.execute(delete(t.LoginFailure).where(t.LoginFailure.username == name, t.LoginFailure.address == address))
-        if _hasher().check_needs_rehash(str(stored)):
-            session.execute(update(t.User).where(t.User.id == user_id).values(password_hash=_hasher().hash(password)))
-    return user_id
 
 
 def open_session(user_id: int, user_agent: str, language: str | None = None) -> str:
@@ -291,8 +217,8 @@ def link_owner(token: str) -> str:
 
 def use_link(token: str, password: str) -> int:
     """Set the password and spend the link, in one transaction; ends all earlier sign-ins. Returns the account's id."""
-    check_password(password)
-    hashed = _hasher().hash(password)
+    passwords.check(password)
+    hashed = passwords.hashed(password)
     with write_session() as session:
         link, user = _link(session, token)
         link.used_at = utc_now()
@@ -386,8 +312,8 @@ def create_user(
         raise UserError("accounts.bad_role", role=role, known=", ".join(Role))
     hashed = None
     if password is not None:
-        check_password(password)
-        hashed = _hasher().hash(password)
+        passwords.check(password)
+        hashed = passwords.hashed(password)
     with write_session() as session:
         if session.scalar(select(t.User.id).where(t.User.username == name)) is not None:
             raise Conflicting("accounts.username_taken", name=name)
@@ -442,10 +368,10 @@ def _keep_an_admin(session: Session, user: t.User) -> None:
 
 
 def change_password(person: Person, old: str, new: str, address: str = "settings") -> None:
-    """Change one's own password; ends one's other sign-ins. Raises like `authenticate` when `old` is wrong."""
-    check_password(new)
-    authenticate(person.username, old, address)
-    hashed = _hasher().hash(new)
+    """Change one's own password; ends one's other sign-ins. Raises like `passwords.authenticate` when `old` is wrong."""
+    passwords.check(new)
+    passwords.authenticate(person.username, old, address)
+    hashed = passwords.hashed(new)
     with write_session() as session:
         _set_password(session, _user(session, person.id), hashed, keep_session=person.session_id)
         audit.record(session, "set_password", "user", person.id, actor_id=person.id, detail={"by": "owner"})

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.i18n import t
 from app.session import language, require
-from app.widgets import ago, duration, guarded, job_url, page_title, status_badge
+from app.widgets import ago, duration, guarded, link_to, link_to_job, page_title, status_badge
 from core import health
 from core.accounts import Person
 from core.jobs import views
@@ -30,7 +30,7 @@ def show_demo(person: Person, demo: DemoState) -> None:
             is_engineer = person.role in ENGINEERS
             st.warning(t("home.demo_failed", id=demo.failed_id) if is_engineer else t("home.demo_failed_other"))
             if is_engineer:
-                st.link_button(t("home.go_jobs"), job_url(demo.failed_id))
+                link_to_job(demo.failed_id, t("home.go_jobs"))
             return
         st.progress(demo.num_done / demo.num_jobs, t("home.demo_progress", done=demo.num_done, total=demo.num_jobs))
         if demo.first_cases_s is None:
@@ -42,31 +42,32 @@ def show_demo(person: Person, demo: DemoState) -> None:
 def show_numbers(person: Person, seen: Overview) -> None:
     numbers: list[tuple[str, str | int, str, str]] = []
     if person.role in ("clinician", "admin"):
-        numbers.append(("home.open_cases", seen.num_open_cases, "/desk", "home.go_desk"))
+        numbers.append(("home.open_cases", seen.num_open_cases, "case_desk", "home.go_desk"))
         numbers.append(("home.signed_today", seen.num_signed_today, "", ""))
     if person.role in PRODUCT:
-        numbers.append(("home.serving", seen.serving or t("home.none_serving"), "/models", "home.go_models"))
-        numbers.append(("home.safety_cases", seen.num_open_safety_cases, "/bench", "home.go_bench"))
+        numbers.append(("home.serving", seen.serving or t("home.none_serving"), "models", "home.go_models"))
+        numbers.append(("home.safety_cases", seen.num_open_safety_cases, "bench", "home.go_bench"))
     if person.role in ENGINEERS:
-        numbers.append(("home.running_jobs", len(seen.running), "/jobs", "home.go_jobs"))
-    for column, (label, value, url, link) in zip(st.columns(len(numbers)), numbers, strict=True):
+        numbers.append(("home.running_jobs", len(seen.running), "jobs", "home.go_jobs"))
+    for column, (label, value, page, link) in zip(st.columns(len(numbers)), numbers, strict=True):
         with column, st.container(border=True, height="stretch"):
             st.metric(t(label), value)
-            if url:
-                st.markdown(f"[{t(link)}]({url})")
+            if page:
+                link_to(page, t(link))
 
 
 def show_jobs(seen: Overview) -> None:
     st.subheader(t("home.jobs_title"), anchor=False)
     for job in seen.running:
         left = f" · {t('home.left', time=duration(job.eta_s))}" if job.eta_s is not None else ""
-        st.progress(job.share or 0.0, f"[{job_name(job)}]({job_url(job.id)}) · {job.phase}{left}")
+        link_to_job(job.id, f"{job_name(job)} · {t('common.job_number', id=job.id)}")
+        st.progress(job.share or 0.0, f"{job.phase}{left}")
     if seen.num_queued:
         st.caption(f"{t('home.queued_jobs')}: {seen.num_queued}")
     for job in seen.failed:
         with st.container(horizontal=True, vertical_alignment="center"):
             status_badge(job.status)
-            st.markdown(f"[{job_name(job)}]({job_url(job.id)})")
+            link_to_job(job.id, f"{job_name(job)} · {t('common.job_number', id=job.id)}")
             st.caption(ago(job.at))
     if not (seen.running or seen.num_queued or seen.failed):
         st.caption(t("home.all_quiet"))
@@ -78,7 +79,7 @@ def show_evaluation(seen: Overview) -> None:
     if seen.evaluation is None or seen.evaluation_at is None:
         st.caption(t("home.no_evaluation"))
         return
-    st.caption(f"[{seen.evaluation}](/evaluations) · {ago(seen.evaluation_at)}")
+    link_to("evaluations", f"{seen.evaluation} · {ago(seen.evaluation_at)}")
     if found is None or found["difference"] is None:
         st.caption(t("home.not_scored"))
         return
@@ -103,7 +104,7 @@ def show(person: Person) -> None:
         if is_engineer:
             with st.container(horizontal=True):
                 st.button(t("home.start_demo"), on_click=on_demo, type="primary", key="home_start_demo")
-                st.link_button(t("home.go_data"), "/data")
+                link_to("data", t("home.go_data"), icon=":material/upload_file:")
         return
     if person.role in ENGINEERS and (seen.running or seen.num_queued) and not health.worker_runs():
         st.error(t("home.worker_down"))

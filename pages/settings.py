@@ -46,7 +46,7 @@ def show_sign_ins() -> None:
     for row in rows:
         is_this = row.id == me.session_id
         with st.container(horizontal=True, vertical_alignment="center", border=True):
-            st.markdown(f"{row.user_agent[:90] or '—'}" + (f" · **{t('settings.this_sign_in')}**" if is_this else ""))
+            st.markdown((row.browser or "—") + (f" · **{t('settings.this_sign_in')}**" if is_this else ""))
             st.caption(f"{t('settings.signed_in_at', time=ago(row.created_at))} · {t('settings.last_seen', time=ago(row.last_seen_at))}")
             if not is_this:
                 st.button(t("settings.revoke"), key=f"settings_end_{row.id}", on_click=end_sign_ins, args=([row.id],))

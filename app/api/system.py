@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from app.api.access import Caller, signed_in
-from core import accounts, health
+from core import accounts, health, passwords
 from core.errors import Forbidden
 
 router = APIRouter(tags=["system"])
@@ -77,7 +77,7 @@ def get_me(caller: Caller) -> Me:
 def post_session(credentials: Credentials, request: Request) -> Token:
     """Sign in and get a bearer token."""
     address = request.client.host if request.client else "unknown"
-    user_id = accounts.authenticate(credentials.username, credentials.password, address)
+    user_id = passwords.authenticate(credentials.username, credentials.password, address)
     return Token(token=accounts.open_session(user_id, request.headers.get("user-agent", "")))
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
-from core import accounts, audit
+from core import accounts, audit, passwords
 from core.errors import UserError
 from db import tables as t
 from db.base import utc_now
@@ -59,7 +59,7 @@ def test_a_wrong_password_is_one_sentence(
 
 def test_many_failures_close_the_door_for_a_while(client: TestClient, person: Callable[..., str]) -> None:
     person("engineer")
-    for _ in range(accounts.FAILURES_PER_ACCOUNT_AND_ADDRESS):
+    for _ in range(passwords.FAILURES_PER_ACCOUNT_AND_ADDRESS):
         send(client, username="engineer", password="guess guess guess")
     answer = send(client, username="engineer", password=PASSWORD)  # the right one now, too late
     assert "Wait 15 minutes" in answer.text
@@ -76,7 +76,7 @@ def test_many_failures_close_the_door_for_a_while(client: TestClient, person: Ca
 
 def test_an_address_that_tries_many_names_is_slowed_down(client: TestClient) -> None:
     with write_session() as session:
-        session.add_all(t.LoginFailure(username=f"guess{n}", address="testclient") for n in range(accounts.FAILURES_PER_ADDRESS))
+        session.add_all(t.LoginFailure(username=f"guess{n}", address="testclient") for n in range(passwords.FAILURES_PER_ADDRESS))
     assert "Too many failed sign-ins" in send(client, username="somebody", password="whatever it is").text
 
 

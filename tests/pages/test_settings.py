@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import accounts
+from core import accounts, passwords
 from core.accounts import Person
 from core.errors import UserError
 
@@ -38,7 +38,7 @@ def test_an_admin_adds_a_user_and_hands_over_a_link_that_works_once(open_page: C
     accounts.use_link(token, PASSWORD)
     with pytest.raises(UserError, match="link_used"):
         accounts.use_link(token, PASSWORD)
-    assert accounts.authenticate("dr.wang", PASSWORD, "10.0.0.1") == accounts.find_user("dr.wang")
+    assert passwords.authenticate("dr.wang", PASSWORD, "10.0.0.1") == accounts.find_user("dr.wang")
 
 
 def test_a_bad_user_name_is_one_sentence_and_adds_nobody(open_page: Callable[..., AppTest]) -> None:
