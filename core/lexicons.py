@@ -96,14 +96,14 @@ class Matcher:
     def __init__(self, entries: dict[str, dict[str, list[str]]], index: AnchorIndex) -> None:
         self._index = index
         self._owners: dict[str, list[int]] = {}
-        self._phrases: list[tuple[re.Pattern[str], str, bool]] = []
+        self._phrases: list[tuple[re.Pattern[str], str]] = []
         for language in ("zh", "en"):
             for term, entry in entries.items():
                 for phrase in entry.get(language, ()):
                     for anchor in _anchors(phrase):
                         index.add(anchor)
                         self._owners.setdefault(anchor, []).append(len(self._phrases))
-                    self._phrases.append((compile_phrase(phrase, language), term, language == "en"))
+                    self._phrases.append((compile_phrase(phrase, language), term))
 
     def find(self, text: str) -> list[Match]:
         """Every match in a canonical text, by position. Matches of one entry never overlap; those of two entries may."""
@@ -112,11 +112,8 @@ class Matcher:
             return []
         found: list[Match] = []
         for i in {i for anchor in anchors for i in self._owners[anchor]}:
-            regex, term, is_word = self._phrases[i]
-            for match in regex.finditer(text):
-                start, end = match.span()
-                if not (is_word and start and text[start - 1].isalnum() and text[start - 1].isascii()):
-                    found.append(Match(start, end, term))
+            regex, term = self._phrases[i]
+            found += [Match(match.start(), match.end(), term) for match in regex.finditer(text)]
         return _without_overlaps(found) if len(found) > 1 else found
 
     def search(self, text: str) -> bool:
@@ -137,13 +134,15 @@ def _without_overlaps(found: list[Match]) -> list[Match]:
 
 
 def compile_phrase(phrase: str, language: str) -> re.Pattern[str]:
-    """The regular expression of a phrase, but for the word boundary before an English one, which `Matcher` checks itself: a
-    pattern that begins with its own letters is searched several times faster. Raises ValueError naming a wrong phrase."""
+    """The regular expression of a phrase. English word boundaries are ASCII ones, so that a name beside Chinese text is a word.
+
+    Raises ValueError naming a phrase that is not valid.
+    """
     pattern = phrase.strip().replace(" .. ", "\0").replace("..", "\0")
     pattern = re.sub(r" +", r"[\\s\\-]+", pattern).replace("\0", _GAP[language])
     pattern = pattern.replace(".{", _INSIDE[language] + "{")
     try:
-        return re.compile(rf"(?:{pattern})(?![a-z0-9])" if language == "en" else pattern)
+        return re.compile(rf"\b(?:{pattern})(?![a-z0-9])", re.ASCII) if language == "en" else re.compile(pattern)
     except re.error as error:
         raise ValueError(f"lexicon phrase {phrase!r}: {error}") from error
 
