@@ -212,3 +212,18 @@ def test_the_training_gives_way_when_memory_or_cores_run_short(bench: Bench) -> 
     until(lambda: shim.read_proc(child, "oom_score_adj").strip() == b"500")
     assert os.getpriority(os.PRIO_PROCESS, child) >= min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5)
     assert int(shim.read_proc(bench.supervisor(task), "statm").split()[1]) * os.sysconf("SC_PAGE_SIZE") < 30e6
+
+
+def test_a_daemon_that_dropped_its_environment_is_found_as_a_descendant(bench: Bench) -> None:
+    mark = f"600.{os.getpid()}"
+    task = bench.task(f"import subprocess,time; subprocess.run(['env', '-i', 'setsid', '-f', 'sleep', '{mark}']); time.sleep(600)")
+
+    def daemons() -> list[int]:
+        return [pid for pid in shim.processes() if shim.read_proc(pid, "cmdline") == f"sleep\0{mark}\0".encode()]
+
+    bench.launcher.start(task)
+    until(daemons)
+    assert shim.tag_of(daemons()[0], shim.RUN_TAG) is None
+    bench.launcher.terminate(task)
+    until(lambda: isinstance(bench.launcher.poll(task), Exit))
+    assert daemons() == []
