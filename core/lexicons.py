@@ -36,7 +36,7 @@ _INSIDE = {"en": r"[^\n.;!?,]", "zh": r"[^\n。；！？，,;]"}
 _GAP = {"en": rf"(?:\b{_INSIDE['en']}{{1,30}}?\b)", "zh": rf"(?:{_INSIDE['zh']}{{0,8}}?)"}
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=4096)
 def canonical(text: str) -> str:
     """`text` as it is matched: lower case, half-width letters and digits; always as long as `text`."""
     lowered = text.lower()
@@ -65,7 +65,7 @@ class AnchorIndex:
         self._by_first: dict[str, list[str]] = {}
         self._latin: dict[str, None] = {}
         self._in_word: dict[str, tuple[str, ...]] = {}
-        self.present = lru_cache(maxsize=256)(self._present)
+        self.present = lru_cache(maxsize=2048)(self._present)
 
     def add(self, anchor: str) -> None:
         """Take in one literal, before the first text is looked at."""

@@ -106,7 +106,7 @@ class OfflineTeacher:
             return Judgement(NAME, RUBRIC_VERSION, None, unscored_reason="no_reference", is_offline=True)
         reference = _read_reference(prompt.reference, prompt.key_points)
         answer = _read(completion.answer)
-        whole = _read(completion.thinking + "\n" + completion.answer) if completion.thinking else answer
+        whole = _joined(_read(completion.thinking), answer) if completion.thinking else answer
         credits = [_coverage(point, answer if point.is_for_patient else whole) for point in reference.points]
         forbidden = [statement for statement in prompt.forbidden if _is_made(statement, answer)]
         opposite = [p.text for p, credit in zip(reference.points, credits, strict=True) if not credit and _is_opposed(p, answer)]
@@ -162,6 +162,12 @@ def _read(text: str) -> _Said:
     for found, is_negated in clauses:
         (negated if is_negated else asserted).update(found)
     return _Said(plain, frozenset(asserted), frozenset(negated), clauses)
+
+
+def _joined(first: _Said, second: _Said) -> _Said:
+    return _Said(
+        f"{first.plain}\n{second.plain}", first.asserted | second.asserted, first.negated | second.negated, first.clauses + second.clauses
+    )
 
 
 def _coverage(point: _Point, said: _Said) -> float:
