@@ -1,9 +1,9 @@
 """A question to the guidelines: rewrite for the search, search, answer with citations, and remember what was asked.
 
-The search never waits for a model longer than the budget and never needs one. A model's answer is shown only when it cites
-passages that were found; the demonstration model is never asked to answer, because it knows no medicine. Then the passages
-are quoted word for word, and when they say too little about the question the answer is "unknown". Called by pages/ask.py and
-app/api/ask.py; imports no torch.
+The search never waits for a model longer than the budget and never needs one; a rewriting that speaks of something else is
+dropped. A model's answer is shown only when it cites passages that were found; the demonstration model is never asked to
+answer, because it knows no medicine. Then the passages are quoted word for word, and when they say too little about the
+question the answer is "unknown". Called by pages/ask.py and app/api/ask.py; imports no torch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from core.i18n import error_text, translate
 from core.models import all_versions, get_version, serving_version
 from core.records import Message, VersionStatus
 from core.retrieval.index import Hit, LexicalIndex, open_index
-from core.retrieval.support import THRESHOLD, asked_headings, quotes, support
+from core.retrieval.support import THRESHOLD, asked_headings, coverage, quotes, subject, support
 from core.retrieval.tokens import CJK, count
 from db import tables as t
 from db.engine import read_session, write_session
@@ -36,6 +36,8 @@ REWRITE_TOKENS = 64
 ANSWER_TOKENS = 400
 #: A shorter rewriting says nothing that the question did not.
 MIN_REWRITE = 4
+#: A rewriting and its question must share a document among so many passages.
+RELATED_DEPTH = 3
 #: How often the question stands before the pseudo-document (Wang et al., Query2doc, EMNLP 2023): it must keep leading.
 QUESTION_WEIGHT = 5
 CITATION = re.compile(r"[\[［【](\d{1,2})[\]］】]")
@@ -124,6 +126,9 @@ def ask(
         notes.append(("ask.note_no_model", {}))
 
     pseudo_doc = _rewrite(home, version, question, notes) if with_rewrite and version else ""
+    if pseudo_doc and not _is_related(question, pseudo_doc, opened):
+        notes.append(("ask.note_rewrite_astray", {}))
+        pseudo_doc = ""
     watch.lap("rewrite")
     hits = opened.search(_wordings(question, pseudo_doc), max(1, min(top_k, MAX_TOP_K)))
     hits = _with_asked_section(question, hits, opened)
@@ -213,6 +218,18 @@ def _rewrite(home: Home, version: t.ModelVersion, question: str, notes: list[Not
     else:
         notes.append(("ask.note_rewrite_late", {"budget": home.settings.ask_budget_ms}))
     return ""
+
+
+def _is_related(question: str, pseudo_doc: str, index: LexicalIndex) -> bool:
+    """Does the rewriting speak of what was asked: in its words, or by leading to one of the same documents?
+
+    A question that finds nothing cannot be compared; then the rewriting may help, and `support` still judges the outcome.
+    """
+    if coverage(subject(question), pseudo_doc, index.weight) >= THRESHOLD:
+        return True
+    by_question = {hit.chunk.file for hit in index.search({"question": question}, RELATED_DEPTH)}
+    by_rewriting = {hit.chunk.file for hit in index.search({"pseudo_doc": pseudo_doc}, RELATED_DEPTH)}
+    return not by_question or bool(by_question & by_rewriting)
 
 
 def _wordings(question: str, pseudo_doc: str) -> dict[str, str]:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 UNIT = re.compile(rf"(?P<cjk>[{CJK}]+)|(?P<number>\d+(?:\.\d+)?)|(?P<word>[^\W\d_{CJK}]+(?:['’][^\W\d_{CJK}]+)?)")
+APOSTROPHE = re.compile("['’]s?$|['’]")
 #: Words that carry a question, not its subject. Dropped from queries only.
 QUESTION_WORDS = frozenset(
     word
@@ -116,5 +118,11 @@ def _tokens(text: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _word(match: re.Match[str]) -> str:
-    """The token of a number or a Latin word, without apostrophes and a possessive s."""
-    return match["number"] or stem(re.sub(r"['’]s?$|['’]", "", match["word"]))
+    """The token of a number or a Latin word."""
+    return match["number"] or _word_token(match["word"])
+
+
+@lru_cache(maxsize=100_000)
+def _word_token(word: str) -> str:
+    """A word without apostrophes and a possessive s, stemmed. Remembered: documents repeat their words."""
+    return stem(APOSTROPHE.sub("", word))

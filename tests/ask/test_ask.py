@@ -114,10 +114,10 @@ def test_the_right_guideline_is_found_for_the_demo_prompts(indexed: Home) -> Non
 def test_a_model_that_is_down_costs_a_note_not_the_passages(indexed: Home) -> None:
     with write_session() as session:
         f.version(session, name="served", status="serving")
-    with_settings(indexed, model_server_port=free_port())
+    with_settings(indexed, model_server_port=free_port(), ask_budget_ms=10_000)
     started = time.perf_counter()
     result = ask(QUESTION, user_id=None)
-    assert time.perf_counter() - started < 5
+    assert time.perf_counter() - started < 9, "a refused connection is known at once"
     assert result.answer_kind == "extractive"
     assert len(result.contexts) == 5
     assert keys(result) == {"ask.note_rewrite_failed", "ask.note_answer_failed"}
@@ -207,3 +207,13 @@ def test_asking_imports_no_torch() -> None:
         "import sys, core.ask, core.retrieval.index, core.model_server; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
+def test_a_rewriting_about_something_else_is_dropped(indexed: Home, endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(fake_endpoint.ANSWERS, "stray", "1. 症状：手抖饥饿出汗半天，可能为低血糖。2. 药物：伪麻黄碱。")
+    external(endpoint, "stray")
+    with_settings(indexed, ask_budget_ms=5000)
+    result = ask("头痛怎么办", user_id=None, model="stray", with_answer=False)
+    assert result.pseudo_doc == ""
+    assert keys(result) == {"ask.note_rewrite_astray"}
+    assert {c.doors for c in result.contexts} <= {("question",), ("same_document",)}
