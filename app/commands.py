@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -238,11 +239,17 @@ def predict(
     print()
 
 
-def ask(question: str) -> None:
+def ask(
+    question: str,
+    model: str = typer.Option("", help=help_text("model")),
+    search_only: bool = typer.Option(False, "--search-only", help=help_text("search_only")),
+) -> None:
     """Search the guidelines and answer; prints what POST /api/ask returns."""
-    from core.ask import ask as answer
+    from core import ask as asking
 
-    print(json.dumps(answer(question).as_dict(), ensure_ascii=False, indent=1))
+    found = asking.ask(question, user_id=None, model=model or None, with_rewrite=not search_only, with_answer=not search_only)
+    shown = dataclasses.asdict(found) | {"notes": [asking.note_text(note, language()) for note in found.notes]}
+    print(json.dumps(shown, ensure_ascii=False, indent=1, default=str))
 
 
 def test(context: typer.Context) -> None:

@@ -37,6 +37,8 @@ LONGEST_PAUSE_S = 30.0
 #: running this long, a child counts as healthy and its pause starts small again
 HEALTHY_S = 60.0
 GRACE_S = 15.0
+#: worker and model server wait this long for the web process, so that a first training does not slow its start
+HEAD_START_S = 15.0
 MAX_LOG_BYTES = 20_000_000
 
 
@@ -52,7 +54,7 @@ class Child:
     started_at: float = 0.0
     start_at: float = 0.0
     pause_s: float = FIRST_PAUSE_S
-    num_restarts: int = 0
+    num_starts: int = 0
 
 
 @dataclass
@@ -66,6 +68,7 @@ class Launcher:
     _lock: IO[str] | None = None
     _is_stopping: bool = False
     _is_impatient: bool = False
+    _is_web_up: bool = False
 
     def claim(self) -> None:
         """Become the only launcher of this home and find the ports free.
@@ -109,7 +112,7 @@ class Launcher:
             signal.signal(number, self._on_signal)
         try:
             for child in self.children:
-                self._start(child)
+                child.start_at = time.monotonic() + (0.0 if child.name == "web" else HEAD_START_S)
             threading.Thread(target=self._wait_for_web, args=(on_ready,), daemon=True).start()
             while not self._is_stopping:
                 for child in self.children:
@@ -140,6 +143,7 @@ class Launcher:
                 start_new_session=True,  # Ctrl-C is for the launcher, which then ends its children in order
             )
         child.started_at = time.monotonic()
+        child.num_starts += 1
         try:
             child.created = psutil.Process(child.process.pid).create_time()
         except psutil.Error:  # gone already: the next look sees to it
@@ -149,8 +153,7 @@ class Launcher:
     def _look_after(self, child: Child) -> None:
         now = time.monotonic()
         if child.process is None:
-            if now >= child.start_at:
-                child.num_restarts += 1
+            if now >= child.start_at or (child.num_starts == 0 and self._is_web_up):
                 self._start(child)
             return
         code = child.process.poll()
@@ -181,7 +184,7 @@ class Launcher:
 
     def _write_processes(self) -> None:
         running = {
-            c.name: {"pid": c.process.pid, "created": c.created, "restarts": c.num_restarts, "address": self.address}
+            c.name: {"pid": c.process.pid, "created": c.created, "restarts": c.num_starts - 1, "address": self.address}
             for c in self.children
             if c.process is not None
         }
@@ -211,6 +214,7 @@ class Launcher:
             except httpx.TransportError:
                 time.sleep(TICK_S)
                 continue
+            self._is_web_up = True
             on_ready(self.address)
             return
 

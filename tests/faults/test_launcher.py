@@ -73,6 +73,7 @@ def started(tmp_path: Path) -> Iterator[Started]:
 @pytest.mark.slow
 def test_a_killed_child_comes_back_and_a_signal_ends_all(started: Started) -> None:
     until(lambda: "is ready at" in started.text())
+    until(lambda: len(started.children()) == len(CHILDREN))
     address = re.search(r"ready at (\S+)", started.text())
     link = re.search(r"(http\S+/login/once/\S+)", started.text())
     assert address
