@@ -1,6 +1,6 @@
 """Case desk: a clinician decides where the teacher and the rules disagree.
 
-The screen is one component; this page hands its posts to `core.desk.mailbox` and its answers back. It runs as a fragment,
+The screen is a component in the browser; this page hands its posts to `core.desk.mailbox` and its answers back. It runs as a fragment,
 so a decision re-runs these few lines and not the page. An error leaves the component standing with what it last showed.
 """
 
@@ -38,4 +38,5 @@ def screen() -> None:
 
 
 require("clinician")
+desk.bring()
 screen()

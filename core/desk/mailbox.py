@@ -34,6 +34,15 @@ from db.engine import read_session
 NUM_AHEAD = 3
 MAX_MESSAGES = 200
 
+#: What the page asks for before it sends, in the words of the refusal that it would get.
+NEEDS = {
+    "verdict": "verdict_unknown",
+    "cannot": "reason_needed",
+    "note": "note_needed",
+    "reason": "revision_reason_needed",
+    "right": "who_was_right_needed",
+}
+
 DECISIONS: dict[str, Callable[[int, Decision], Receipt]] = {
     "commit": adjudication.commit_blind,
     "sign": adjudication.sign,
@@ -193,6 +202,7 @@ def _num_signed_today(session: Session, user_id: int) -> int:
 def strings(language: str) -> dict[str, Any]:
     """The words of the screen: the `ui_` keys of desk.toml and the names in scoring.toml, with a version by content."""
     words = {key.removeprefix("ui_"): text[language] for key, text in catalogue("desk").items() if key.startswith("ui_")}
+    words |= {f"need_{name}": translate(f"desk.{key}", language) for name, key in NEEDS.items()}
     words |= {key: translate(f"common.{key}", language) for key in ("ai_notice", "toy_notice")}
     words |= {f"scoring.{key}": text[language] for key, text in catalogue("scoring").items()}
     digest = hashlib.sha256(json.dumps(words, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Literal, TypeVarTuple
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from core.records import ConflictStatus
@@ -112,20 +112,16 @@ def _is_free(user_id: int) -> ColumnElement[bool]:
     """Open, in my hand, or held by a lease that ran out; and not already signed or skipped by me."""
     mine = and_(t.Conflict.status == ConflictStatus.CLAIMED, t.Conflict.claimed_by == user_id)
     expired = and_(t.Conflict.status == ConflictStatus.CLAIMED, t.Conflict.lease_expires_at < utc_now())
-    done = exists().where(
-        t.Adjudication.conflict_id == t.Conflict.id,
-        t.Adjudication.user_id == user_id,
-        t.Adjudication.stage.in_(("signed", "skipped")),
-    )
-    return or_(mine, and_(or_(t.Conflict.status == ConflictStatus.OPEN, expired), ~done))
+    done = select(t.Adjudication.conflict_id).where(t.Adjudication.user_id == user_id, t.Adjudication.stage.in_(("signed", "skipped")))
+    return or_(mine, and_(or_(t.Conflict.status == ConflictStatus.OPEN, expired), t.Conflict.id.not_in(done)))
 
 
 def _is_mine(user_id: int) -> ColumnElement[bool]:
     """In my hand, drafted or decided on by me."""
     return or_(
         and_(t.Conflict.status == ConflictStatus.CLAIMED, t.Conflict.claimed_by == user_id),
-        exists().where(t.Draft.conflict_id == t.Conflict.id, t.Draft.user_id == user_id),
-        exists().where(t.Adjudication.conflict_id == t.Conflict.id, t.Adjudication.user_id == user_id),
+        t.Conflict.id.in_(select(t.Draft.conflict_id).where(t.Draft.user_id == user_id)),
+        t.Conflict.id.in_(select(t.Adjudication.conflict_id).where(t.Adjudication.user_id == user_id)),
     )
 
 

@@ -273,6 +273,19 @@ def test_stop_cord_correction_and_skip(site: Site, page: Page, sign_in: SignIn, 
     assert following in cases
 
 
+def test_a_case_is_handed_to_a_colleague(site: Site, page: Page, sign_in: SignIn, cases: list[int]) -> None:
+    sign_in(page, "clinician", "/desk")
+    case = wait_for(page, "blind")
+    page.keyboard.press("f")
+    page.locator(".cd-dialog[open] [data-person]", has_text="Dr Admin").click()
+    page.locator(f".cd[data-stage='blind']:not([data-case='{case}'])").wait_for()
+    expect(page.locator(".cd-notice")).to_contain_text("reserved for Dr Admin")
+    with site.database():
+        with read_session() as session:
+            assert session.get_one(t.Conflict, case).claimed_by == accounts.find_user("admin")
+        assert lease.claim(accounts.find_user("admin")).conflict_id == case
+
+
 def test_model_and_user_text_is_never_markup(site: Site, page: Page, sign_in: SignIn, cases: list[int]) -> None:
     with site.database(), write_session() as session:
         session.execute(update(t.Conflict).values(status="adjudicated"))

@@ -17,9 +17,8 @@ from tests import factories
 
 
 def handed_over(screen: AppTest) -> dict[str, Any]:
-    """The data of the one component on the page."""
-    (component,) = screen.get("bidi_component")
-    proto = component.proto
+    """The data of the desk."""
+    (proto,) = [c.proto for c in screen.get("bidi_component") if c.proto.component_name == "consilium_desk"]
     data: dict[str, Any] = json.loads(proto.json or proto.mixed.json)
     return data
 

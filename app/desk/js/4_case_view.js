@@ -17,8 +17,19 @@ function drawHead(app) {
   );
 }
 
+/** Moving from case to case only moves the mark; the list itself is drawn when it has changed. */
+function markCurrent(app) {
+  for (const item of app.slot("queue").querySelectorAll(".cd-item")) {
+    if (item.dataset.case === String(app.desk.current)) item.setAttribute("aria-current", "true");
+    else item.removeAttribute("aria-current");
+  }
+}
+
 function drawQueue(app) {
   const { desk } = app;
+  const drawn = JSON.stringify([desk.queue, desk.counts, desk.view, [...desk.signed.keys()], [...desk.passed], [...desk.leases.keys()], app.stringsVersion]);
+  if (drawn === app.drawnQueue) return markCurrent(app);
+  app.drawnQueue = drawn;
   const t = (k, p) => desk.t(k, p);
   const tab = (status) =>
     el("button", { class: "cd-tab", role: "tab", "aria-selected": String(desk.view.status === status), "data-k": `tab-${status}`, onclick: () => app.setView({ status }) },
@@ -52,7 +63,7 @@ function drawCase(app) {
   const id = desk.current;
   const slot = app.slot("case");
   if (id === null) {
-    fill(slot, el("div", { class: "cd-empty" }, el("h3", {}, t(desk.view.status === "open" ? "empty_open" : "queue")),
+    fill(slot, el("div", { class: "cd-empty" }, el("h3", {}, t(desk.view.status === "open" ? "empty_open" : `filter_${desk.view.status}`)),
       el("p", {}, t(desk.view.status === "open" ? "empty_open_next" : "empty_filter"))));
     return;
   }

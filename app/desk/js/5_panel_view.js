@@ -81,7 +81,7 @@ function signPanel(app, form) {
   const t = (k, p) => desk.t(k, p);
   const reveal = desk.reveals.get(desk.current);
   const isRevised = reveal.own && form.verdict !== reveal.own.verdict;
-  const verdict = el("div", { class: "cd-group" },
+  const verdict = el("div", { class: "cd-group cd-revision" },
     el("h4", {}, t("your_blind")),
     el("div", { class: "cd-row" },
       el("span", { class: `cd-verdict is-${reveal.own.verdict} is-static` }, t(`verdict_${reveal.own.verdict}`)),

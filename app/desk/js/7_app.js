@@ -99,15 +99,20 @@ class App {
     }
     this.draw();
     this.painted();
-    this.slot("case").scrollIntoView({ block: "nearest" });
-    this.root.closest("[data-testid='stMain']")?.scrollTo({ top: 0 });
   }
 
   /** The dwell of a decision counts from the frame in which the case could first be seen. */
-  painted() {
-    this.slot("panel").scrollTop = 0;
+  painted({ isReveal = false } = {}) {
     this.paintedAt = Infinity;
     const id = this.desk.current;
+    requestAnimationFrame(() => {
+      const panel = this.slot("panel");
+      panel.scrollTop = 0;
+      const isNarrow = getComputedStyle(panel).position === "static"; // one column: the reveal lies below the case
+      const scroller = this.root.closest("[data-testid='stMain']");
+      if (isReveal && isNarrow) panel.scrollIntoView({ block: "start" });
+      else if (scroller?.scrollTop) scroller.scrollTop = 0;
+    });
     requestAnimationFrame(() => requestAnimationFrame(() => {
       if (this.desk.current !== id || !this.desk.cases.has(id)) return;
       this.paintedAt = performance.now();
@@ -174,6 +179,7 @@ class App {
 
   notice(text, kind = "") {
     const slot = this.slot("notices");
+    for (const old of slot.querySelectorAll(".is-need")) old.remove();
     const node = el("div", { class: `cd-notice ${kind}` }, text);
     slot.append(node);
     while (slot.children.length > 3) slot.firstChild.remove();

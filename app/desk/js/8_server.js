@@ -41,8 +41,10 @@ Object.assign(App.prototype, {
       this.outbox.flush();
       return;
     }
-    if (desk.current === null && desk.queue.length) this.goNext();
-    this.draw();
+    const isFree = desk.view.status === "open";
+    const first = desk.current === null ? desk.nextFree(null) ?? (isFree ? undefined : desk.queue[0]?.id) : undefined;
+    if (first !== undefined && first !== null) return this.show(first, { claim: isFree });
+    return this.draw();
   },
 
   learnReveal(reveal) {
@@ -54,7 +56,7 @@ Object.assign(App.prototype, {
     if (reveal.own && !form.verdict) {
       for (const name of ["verdict", "cannot_judge_reason", "criteria", "marks", "confidence", "note"]) form[name] = structuredClone(reveal.own[name]) ?? form[name];
     }
-    if (isNews && reveal.id === desk.current) this.painted();
+    if (isNews && reveal.id === desk.current) this.painted({ isReveal: true });
   },
 
   /** One acknowledgement. An answer to a message that was answered before changes nothing. */

@@ -4,6 +4,7 @@ Object.assign(App.prototype, {
   edit(run) {
     if (!this.desk.isEditable()) return;
     this.desk.remember();
+    this.root.querySelector(".is-need")?.remove();
     run(this.desk.form());
     this.changed();
     this.draw(["panel", "case"]);
@@ -90,6 +91,7 @@ Object.assign(App.prototype, {
       form.revising = !form.revising;
       if (!form.revising && own) Object.assign(form, { verdict: own.verdict, cannot_judge_reason: own.cannot_judge_reason, revision_reason: "" });
     });
+    this.root.querySelector(".cd-revision")?.scrollIntoView({ block: "nearest" });
   },
 
   rewrite(isOn) {
@@ -132,8 +134,7 @@ Object.assign(App.prototype, {
   isComplete(stage) {
     const missing = this.desk.missing(stage);
     if (!missing) return true;
-    const words = { verdict: "verdict", cannot: "cannot_why", note: "note_needed", reason: "revision_reason", right: "who_was_right" };
-    this.notice(this.desk.t(words[missing]), "is-bad");
+    this.notice(this.desk.t(`need_${missing}`), "is-bad is-need");
     if (missing === "note") this.focusBox("note");
     if (missing === "reason") this.focusBox("revision_reason");
     return false;
