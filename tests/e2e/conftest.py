@@ -62,8 +62,8 @@ class Site:
 
     def start(self, module: str) -> subprocess.Popen[bytes]:
         """Start `python -m module` on this home; the caller ends it."""
-        log = (self.root / f"{module}.log").open("ab")
-        return subprocess.Popen([sys.executable, "-m", module], cwd=ROOT, env=self.environment, stdout=log, stderr=log)
+        with (self.root / f"{module}.log").open("ab") as log:
+            return subprocess.Popen([sys.executable, "-m", module], cwd=ROOT, env=self.environment, stdout=log, stderr=log)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
