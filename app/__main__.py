@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import commands
 from app.console import help_text, language, say, word
 from app.errors import describe
-from app.launcher import Launcher
+from app.launcher import LOOPBACK, Launcher
 from core import accounts
 from core.errors import Unavailable, UserError
 from core.home import Home, open_home
@@ -60,6 +60,8 @@ def serve(
     launcher = Launcher(home, settings.port if port < 0 else port, tell)
     launcher.claim()
     tell(word("starting", path=home.root))
+    if settings.host not in LOOPBACK and not settings.secure_cookies:
+        tell(word("not_encrypted", host=settings.host))
     migrate_home()
     link = accounts.first_admin_link()
     num_jobs = 0 if empty else offer_demo()

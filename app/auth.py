@@ -31,8 +31,6 @@ from core.settings import ROOT
 LANGUAGE_COOKIE = "consilium_language"
 FORM_COOKIE = "consilium_form"
 NAMES = {"zh": "中文", "en": "English"}
-#: a sign-in form is a few hundred characters
-MAX_FORM_BYTES = 8192
 
 
 @cache
@@ -96,9 +94,6 @@ def _render(
 
 async def _form(request: Request) -> FormData:
     """The posted fields. Raises UserError("accounts.stale_form") when the form is not one that we gave to this browser."""
-    length = request.headers.get("content-length", "")
-    if not length.isdecimal() or int(length) > MAX_FORM_BYTES:
-        raise UserError("accounts.stale_form")
     form = await request.form()
     if not secrets.compare_digest(str(form.get("form_token", "")).encode(), request.cookies.get(FORM_COOKIE, "-").encode()):
         raise UserError("accounts.stale_form")

@@ -32,7 +32,10 @@ from core.i18n import error_text
 from core.settings import Settings
 
 #: reachable without a sign-in: the sign-in pages with their style sheet, signing in by API, and the sign of life
-PUBLIC = ("/login", "/assets/web/", "/api/session", "/api/health")
+PUBLIC = frozenset({"/login", "/login/password", "/api/session", "/api/health"})
+PUBLIC_FOLDERS = ("/login/once/", "/assets/web/")
+#: nobody without a sign-in sends more than a filled-in form
+MAX_PUBLIC_BYTES = 8192
 ROLES: tuple[tuple[str, frozenset[str]], ...] = (
     ("/api/jobs", frozenset({"engineer"})),
     ("/api/desk", frozenset({"clinician"})),
@@ -106,8 +109,9 @@ class Guard:
         if person:
             language = person.language
             _introduce(scope, person)
-        is_public = any(is_under(path, prefix) for prefix in PUBLIC)
-        if not refusal and not is_public:
+        if not refusal and _is_public(scope):
+            refusal = _check_size(scope, headers) if person is None else None
+        elif not refusal:
             if person is None:
                 refusal = (401, UserError("signed_out"))
             elif person.must_change_password and not is_under(path, "/assets"):
@@ -162,6 +166,17 @@ def _token(headers: Headers, path: str, settings: Settings) -> str | None:
     if authorization.lower().startswith("bearer ") and is_under(path, "/api"):
         return authorization[7:].strip()
     return cookie_parser(headers.get("cookie", "")).get(cookie_name(settings))
+
+
+def _is_public(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return scope["type"] == "http" and (path in PUBLIC or path.startswith(PUBLIC_FOLDERS)) and ".." not in path
+
+
+def _check_size(scope: Scope, headers: Headers) -> tuple[int, UserError] | None:
+    length = headers.get("content-length", "0")
+    is_small = "transfer-encoding" not in headers and length.isdecimal() and int(length) <= MAX_PUBLIC_BYTES
+    return None if is_small else (413, UserError("request_too_large", limit=MAX_PUBLIC_BYTES))
 
 
 def _introduce(scope: MutableMapping[str, Any], person: Person) -> None:

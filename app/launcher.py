@@ -31,6 +31,7 @@ from core.health import is_alive
 from core.home import Home
 from core.settings import ROOT
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TICK_S = 0.2
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0

@@ -36,6 +36,9 @@ from core.home import current_home
 from core.settings import ROOT
 
 logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+to_log = logging.StreamHandler()  # stderr is logs/web.log
+to_log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+logging.getLogger("consilium").addHandler(to_log)
 
 screens = st.App(ROOT / "app" / "streamlit_app.py")
 screens_lifespan = screens.lifespan()  # must be taken before the first request

@@ -56,6 +56,13 @@ def test_a_browser_is_sent_to_the_sign_in_page_and_back(client: TestClient) -> N
     assert answer.headers["location"] == "/login?next=/jobs%3Fjob%3D3"
 
 
+@pytest.mark.parametrize("path", ["/login/x", "/loginx", "/login/_stcore/health", "/api/health/x", "/assets/web", "/assets/web/../i18n"])
+def test_what_lies_near_a_public_path_is_not_public(client: TestClient, path: str) -> None:
+    request = client.build_request("GET", ADDRESS)
+    request.url = request.url.copy_with(raw_path=path.encode())
+    assert client.send(request).status_code == 401
+
+
 def test_public_paths_need_no_sign_in(client: TestClient) -> None:
     assert client.get("/login").status_code == 200
     assert client.get("/assets/web/page.css").status_code == 200

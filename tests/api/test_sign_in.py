@@ -88,7 +88,7 @@ def test_a_form_without_our_token_or_from_elsewhere_is_refused(client: TestClien
     assert stale.status_code == 400
     assert "out of date" in stale.text
     huge = client.post("/login", data={**fields, "form_token": "x" * 20_000}, headers={"Origin": ADDRESS})
-    assert huge.status_code == 400
+    assert huge.status_code == 413
 
 
 def test_the_first_administrator_comes_in_by_a_link_that_works_once(client: TestClient) -> None:
