@@ -9,7 +9,7 @@ import streamlit as st
 from app.data_widgets import choose_mapping, show_samples
 from app.i18n import t
 from app.session import current_user, language, require
-from app.widgets import guarded, job_url, page_title
+from app.widgets import guarded, link_to_job, page_title
 from core.home import current_home
 from core.importing import browse
 from core.importing.importer import preview
@@ -104,7 +104,7 @@ def show_import() -> None:
             )
             job = browse.start_import(path, config, current_user().id)
             st.success(t("data.started", job=job))
-            st.link_button(t("data.open_job"), job_url(job))
+            link_to_job(job, t("data.open_job"))
 
 
 page_title("data.title")
