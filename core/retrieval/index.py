@@ -34,6 +34,8 @@ FORMAT = 1
 TOKENISER = "pairs+singles-1"
 #: Weight of the single-character view beside the pairs, chosen on the training pairs of two Chinese sets.
 SINGLES_WEIGHT = 1.5
+#: What a model made of the question may help, but must not outvote it.
+OTHER_WORDINGS_WEIGHT = 0.5
 #: How many hits of each wording go into the fusion.
 DEPTH = 50
 WRITER_MEMORY = 64_000_000
@@ -134,10 +136,11 @@ class LexicalIndex:
     def search(self, wordings: dict[str, str], top_k: int = 5) -> list[Hit]:
         """Search every wording of a question (name -> text) and fuse the rankings by RRF. Best first, at most `top_k`.
 
-        A wording without a searchable token finds nothing.
+        The first wording leads: the others count half. A wording without a searchable token finds nothing.
         """
         rankings = {name: self.ranking(text) for name, text in wordings.items()}
-        fused = rrf([[number for number, _ in ranking] for ranking in rankings.values()])
+        weights = [1.0] + [OTHER_WORDINGS_WEIGHT] * (len(rankings) - 1)
+        fused = rrf([[number for number, _ in ranking] for ranking in rankings.values()], weights[: len(rankings)])
         hits = []
         for number, score in fused[:top_k]:
             found = {name: dict(ranking)[number] for name, ranking in rankings.items() if number in dict(ranking)}
