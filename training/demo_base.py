@@ -10,6 +10,7 @@ imperfect chat answers; SFT then trains an adapter on top. Never sees a held-out
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 
 from core.datasets import NewSample, store_samples
-from core.demo_world import World, load_world, pretraining_texts, prompts, sft_answer
+from core.demo_world import World, load_world, phrases, pretraining_texts, prompts, sft_answer
 from core.home import Home
 from core.jobs.configs import DemoBaseConfig
 from core.models import check_name_free, folder_hash, register_version
@@ -49,12 +50,12 @@ def build(run: Run) -> None:
     dataset_hash = store_demo(samples, config.dataset, run.job_id)
     print(f"dataset {config.dataset}: {len(samples)} samples from {len(world.conditions)} conditions", flush=True)
 
-    # 2. Texts: plain ones, and chats. The chats are other cases than the stored train prompts, drawn by other seeds.
+    # 2. Texts: cards and notes with the world's facts, and chats with imperfect answers. The chats are other cases than the
+    #    stored train prompts, drawn by other seeds; the loss is taken from what follows the question.
     texts = pretraining_texts(world, config.num_documents, config.seed)
     chats = extra_chats(world, config.num_chats, config.seed)
-    tokenizer = train_tokenizer([*texts[:4000], *(text for chat in chats[:2000] for text in chat)], config.vocab_size)
-    documents = [[*ids, tokenizer.convert_tokens_to_ids(END_OF_TEXT)] for ids in tokenizer(texts)["input_ids"]]
-    examples = [Example(ids[:CONTEXT], 0) for ids in documents] + chat_examples(tokenizer, chats)
+    tokenizer = train_tokenizer([*texts[:4000], *(text for chat in chats[:2000] for text in chat)], phrases(world), config.vocab_size)
+    examples = document_examples(tokenizer, texts) + chat_examples(tokenizer, chats)
     num_tokens = sum(len(e.ids) for e in examples)
     print(f"{len(examples)} texts, {num_tokens} tokens, vocabulary {len(tokenizer)}", flush=True)
 
@@ -130,6 +131,14 @@ def extra_chats(world: World, n: int, seed: int) -> list[tuple[str, str]]:
     return chats[:n]
 
 
+def document_examples(tokenizer: Any, texts: list[str]) -> list[Example]:
+    """Plain texts. The first line of a text of several lines is a question, which is given, not learned."""
+    parts = [text.partition("\n") for text in texts]
+    heads = tokenizer([question + newline if rest else "" for question, newline, rest in parts])["input_ids"]
+    bodies = tokenizer([(rest or question) + END_OF_TEXT for question, _, rest in parts])["input_ids"]
+    return [Example([*head, *body][:CONTEXT], len(head)) for head, body in zip(heads, bodies, strict=True)]
+
+
 def chat_examples(tokenizer: Any, chats: list[tuple[str, str]]) -> list[Example]:
     """Whole chats; the loss is taken from the answer only."""
     heads = [f"{START}user\n{question}{END}\n{START}assistant\n" for question, _ in chats]
@@ -138,9 +147,13 @@ def chat_examples(tokenizer: Any, chats: list[tuple[str, str]]) -> list[Example]
     return [Example((head + answer)[:CONTEXT], len(head)) for head, answer in zip(starts, answers, strict=True)]
 
 
-def train_tokenizer(texts: list[str], vocab_size: int) -> Any:
-    """A byte-level BPE tokenizer with Qwen's split, its control tokens, and <think> tags as single tokens that stay visible."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+def train_tokenizer(texts: list[str], phrases: list[str], vocab_size: int) -> Any:
+    """A byte-level BPE tokenizer with Qwen's split, its control tokens, and <think> tags as single tokens that stay visible.
+
+    The world's phrases (a drug, a complaint, a piece of advice) are whole tokens beside the `vocab_size` learned ones: a model
+    of a million parameters learns to copy and recall one token long before it can spell five (docs/training_notes.md).
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     inner = Tokenizer(models.BPE())
@@ -150,11 +163,13 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> Any:
     )
     inner.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - 2, initial_alphabet=alphabet, special_tokens=[END_OF_TEXT, START, END], show_progress=False
-    )
-    inner.train_from_iterator(texts, trainer)
-    tokenizer = PreTrainedTokenizerFast(
+    special = [END_OF_TEXT, START, END]
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, special_tokens=special, show_progress=False)
+    whole = [f" {phrase}" if phrase.isascii() else phrase for phrase in phrases]
+    between = re.compile("|".join(map(re.escape, whole)))  # what stands between phrases gets the learned tokens
+    inner.train_from_iterator((piece for text in texts for piece in between.split(text)), trainer)
+    inner.add_tokens([AddedToken(token, normalized=False) for token in ["<think>", "</think>", *whole]])
+    return PreTrainedTokenizerFast(
         tokenizer_object=inner,
         eos_token=END,
         pad_token=END_OF_TEXT,
@@ -163,23 +178,21 @@ def train_tokenizer(texts: list[str], vocab_size: int) -> Any:
         model_max_length=CONTEXT,
         clean_up_tokenization_spaces=False,
     )
-    tokenizer.add_tokens(["<think>", "</think>"])
-    return tokenizer
 
 
 def build_model(config: DemoBaseConfig, tokenizer: Any) -> Any:
-    """A Qwen3 of about a million parameters with tied embeddings."""
+    """A Qwen3 of about a million parameters with tied embeddings. Two wide layers with many heads beat four narrow ones here."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     width = config.hidden_size
     shape = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=width,
-        intermediate_size=3 * width,
+        intermediate_size=2 * width,
         num_hidden_layers=config.num_layers,
-        num_attention_heads=4,
+        num_attention_heads=8,
         num_key_value_heads=2,
-        head_dim=width // 4,
+        head_dim=width // 8,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
         initializer_range=config.init_std,

@@ -28,9 +28,15 @@ class DemoBaseConfig(JobConfig):
     name: str = option("demo-base", "Name of the model version to make.", "生成的模型版本名称。")
     dataset: str = option("demo", "Name of the demo dataset to load.", "演示数据集名称。")
     seed: int = option(0, "Seed of weights, data order and sampling.", "随机种子。", ge=0)
-    hidden_size: int = option(128, "Width of the model.", "模型宽度。", advanced=True, ge=16)
-    num_layers: int = option(4, "Number of layers.", "层数。", advanced=True, ge=1)
-    vocab_size: int = option(2048, "Size of the tokenizer's vocabulary.", "词表大小。", advanced=True, ge=300)
+    hidden_size: int = option(192, "Width of the model.", "模型宽度。", advanced=True, ge=16, multiple_of=16)
+    num_layers: int = option(2, "Number of layers.", "层数。", advanced=True, ge=1)
+    vocab_size: int = option(
+        900,
+        "Learned tokens of the tokenizer; the world's phrases come on top.",
+        "分词器学习的词元数（短语词元另计）。",
+        advanced=True,
+        ge=300,
+    )
     num_documents: int = option(8000, "Plain texts to pretrain on.", "预训练文本数量。", advanced=True, ge=16)
     num_chats: int = option(4000, "Imperfect chat answers to pretrain on.", "预训练对话数量。", advanced=True, ge=1)
     num_epochs: float = option(1.0, "Passes over the texts.", "训练轮数。", advanced=True, gt=0)
