@@ -73,9 +73,9 @@ function drawCase(app) {
     return;
   }
   const reveal = desk.reveals.get(id);
+  const asked = shown.turns.findLastIndex((turn) => turn.role === "user"); // the turn that the rules read
   const turns = shown.turns.map((turn, i) => {
-    const isLast = i === shown.turns.length - 1;
-    const body = isLast && reveal ? segments(app, reveal.question) : turn.text;
+    const body = i === asked && reveal ? segments(app, reveal.question) : turn.text;
     return el("div", { class: `cd-turn is-${turn.role}` }, shown.turns.length > 1 ? el("span", { class: "cd-role" }, t(`role_${turn.role}`)) : null, el("p", {}, body));
   });
   const part = (name, texts, emptyKey) => {
