@@ -10,7 +10,6 @@ from pathlib import Path
 from core.errors import UserError
 from core.settings import Settings, load_settings
 from db.engine import open_database
-from db.migrate import migrate
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +72,8 @@ def open_home(settings: Settings | None = None, *, with_migration: bool = False)
     except OSError as error:
         raise UserError("home_not_writable", path=home.root, reason=error.strerror or error) from error
     if with_migration:
+        from db.migrate import migrate  # alembic costs a third of a second, and only the launcher needs it
+
         migrate(settings.url)
     open_database(settings.url)
     current_home.cache_clear()

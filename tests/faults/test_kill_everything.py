@@ -147,7 +147,7 @@ def kill_training_once(home: Home, job_id: int) -> int:
     until(step, 180)
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
-        if "training.sft" in line and str(home.run_dir(job_id)) in line and "core.jobs.launch.shim" not in " ".join(line):
+        if "training.sft" in line and str(home.run_dir(job_id)) in line and "shim" not in " ".join(line):
             process.send_signal(signal.SIGKILL)
             return 1
     return 0
