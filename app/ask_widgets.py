@@ -35,7 +35,7 @@ def marked(text: str, terms: Iterable[str], kind: str = "passage") -> None:
 def passage(context: Context, terms: Iterable[str]) -> None:
     """One passage: where it stands, what it says, what found it."""
     with st.container(border=True):
-        st.text(f"[{context.rank}] {context.title}")
+        st.html(f"<strong>[{context.rank}] {html.escape(context.title)}</strong>")
         if context.section and context.page:
             place = t("ask.place", section=context.section, page=context.page)
         else:

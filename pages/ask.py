@@ -76,8 +76,12 @@ def show_result(result: AskResult) -> None:
         st.warning(f"{t('ask.kind_unknown')} {t('ask.unknown_hint')}", icon=":material/help:")
     else:
         st.caption(t(f"ask.kind_{result.answer_kind}", model=result.model or ""))
-        marked(result.answer, (), "answer")
-    ai_notice()
+        for line in result.answer.split("\n"):
+            marked(line, (), "answer")
+    if result.answer_kind == "model":
+        ai_notice()
+    else:
+        st.caption(f":material/info: {t('ask.quoted_notice')}")
     if result.is_toy:
         toy_notice()
     steps(result)
