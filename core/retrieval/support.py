@@ -1,8 +1,8 @@
 """Do the passages found speak about the question at all? And which of their lines answer it, word for word? Pure.
 
 `support` is the share of the question's subject, weighted by rarity, that the best document's passages contain. Below
-THRESHOLD the honest answer is "unknown". Measured on the demo guidelines (docs/benchmarks_retrieval.md): at 0.30, 92 % of the
-questions the guidelines answer pass, and 8-9 % of questions about other diseases do. Called by core.ask.
+THRESHOLD the honest answer is "unknown". Measured on the demo guidelines (docs/benchmarks_retrieval.md): at 0.30, 98 % of the
+questions the guidelines answer pass, and 8-10 % of questions about other diseases do. Called by core.ask.
 """
 
 from __future__ import annotations
