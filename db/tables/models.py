@@ -105,7 +105,7 @@ class BenchPair(Base):
 
 
 class BenchVote(Base):
-    """A vote; append-only, the newest per (user, pair) counts. Unsafe sides are flags beside the vote, not a preference."""
+    """A vote; append-only. The first ballot of a pair counts, because the names are told after it; later ones add unsafe flags only."""
 
     __tablename__ = "bench_votes"
     __table_args__ = (
