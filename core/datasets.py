@@ -181,4 +181,4 @@ def store_completions(
 def count_by_split(session: Session, dataset_id: int) -> dict[str, int]:
     """How many samples each split holds."""
     query = select(t.Sample.split, func.count()).where(t.Sample.dataset_id == dataset_id).group_by(t.Sample.split)
-    return {split: count for split, count in session.execute(query)}
+    return dict(session.execute(query).all())
