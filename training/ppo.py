@@ -76,6 +76,8 @@ HIGH_RISK_SHARE = 0.4
 MICRO_TOKENS = {"cpu": 1536, "cuda": 8192}
 #: logits are made for this many (token, vocabulary) pairs at a time
 LOGITS_AT_ONCE = 2**27
+#: strength of the critic's first fit: a rollout holds many tokens but only as many returns as rows
+RIDGE = 1.0
 
 
 @dataclass(slots=True)
@@ -120,7 +122,7 @@ def train(run: Run) -> None:
     check_start(policy, files, trained, prompts)
 
     # 3. Optimizer, KL controller, and where an interrupted run had come to.
-    optimizer = torch.optim.AdamW(trained.values(), lr=config.learning_rate, eps=1e-5, weight_decay=0.0, fused=True)
+    optimizer = make_optimizer(trained, value_head, config)
     controller = KLController(config.kl_coef, config.target_kl, config.kl_horizon)
     table = RewardTable(run.dir / "rewards.csv")
     done, history = 0, list[dict[str, float]]()
@@ -143,7 +145,7 @@ def train(run: Run) -> None:
     while done < config.num_rollouts:
         started = time.monotonic()
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * (1 - done / config.num_rollouts if config.decay else 1.0)
+            group["lr"] = group["peak"] * (1 - 0.8 * done / config.num_rollouts if config.decay else 1.0)
 
         # 4.-7. Prompts, responses, scores, log-probabilities and values under the policy that sampled.
         rollout = collect(policy, value_head, scorer, choose_prompts(prompts, done, config), done, config)
@@ -162,9 +164,13 @@ def train(run: Run) -> None:
         scores = rollout.scores.nan_to_num(0.0)
         rewards = token_rewards(scores, rollout.logprobs, rollout.ref_logprobs, rollout.mask, controller.kl_coef)
         advantages, returns = gae(rewards, rollout.values, rollout.mask, config.gamma, config.lam)
+        critic_fit = explained_variance(rollout.values, returns, mask)
         advantages = whiten(advantages, mask)
 
-        # 9. Updates.
+        # 9. Updates. The critic's first fit comes after the first rollout's advantages were taken without it.
+        if done == 0:
+            warm_up_critic(policy, value_head, rollout, returns, mask)
+            rollout.values = returns.clone()  # so that the value clip does not hold the critic back at zero
         before = {name: parameter.detach().clone() for name, parameter in trained.items()} if done == 0 else {}
         metrics = update(policy, value_head, optimizer, trained, rollout, advantages, returns, mask, done, config)
         if before and not any((before[name] != parameter).any() for name, parameter in trained.items() if name in before):
@@ -185,7 +191,7 @@ def train(run: Run) -> None:
             "val/num_unscored": float((~known).sum()),
             "val/finished_ratio": sum(r[-1] in policy.eos_ids for r in rollout.responses) / len(known),
             "val/response_length": float(rollout.mask.sum(1).mean()),
-            "val/explained_variance": explained_variance(rollout.values, returns, mask),
+            "val/explained_variance": critic_fit,
             "val/high_risk_share": sum(p.risk is Risk.HIGH for p in rollout.prompts) / len(known),
             "episode": float(done * config.rollout_batch_size),
             "seconds": time.monotonic() - started,
@@ -221,6 +227,40 @@ def trained_parameters(policy: Policy, value_head: torch.nn.Linear) -> dict[str,
         if mark in name:
             trained[name] = parameter
     return trained | {"value_head.weight": value_head.weight, "value_head.bias": value_head.bias}
+
+
+def make_optimizer(trained: dict[str, Tensor], value_head: torch.nn.Linear, config: PPOConfig) -> torch.optim.AdamW:
+    """AdamW; the head's rate is divided by the root of its width: one Adam step moves every weight by the rate, so a wide head
+    would leap (seen: explained variance of -1.7 after one rollout)."""
+    head = [tensor for name, tensor in trained.items() if name.startswith("value_head.")]
+    adapter = [tensor for name, tensor in trained.items() if not name.startswith("value_head.")]
+    slow = config.learning_rate / math.sqrt(value_head.in_features)
+    groups: list[dict[str, Any]] = [
+        {"params": adapter, "lr": config.learning_rate, "peak": config.learning_rate},
+        {"params": head, "lr": slow, "peak": slow},
+    ]
+    return torch.optim.AdamW(groups, eps=1e-5, weight_decay=0.0, fused=True)
+
+
+def warm_up_critic(policy: Policy, value_head: torch.nn.Linear, rollout: Rollout, returns: Tensor, mask: Tensor) -> None:
+    """Fit the value head to the first rollout's returns by ridge regression on the trunk's states, all at once.
+
+    An untrained critic misleads the first rollouts (arXiv 2503.01491); a linear head needs no gradient steps to be trained.
+    """
+    states, wanted = [], []
+    with torch.no_grad(), policy.using(POLICY) as model:
+        for rows in micro_batches(rollout.queries, rollout.responses, range(len(mask)), MICRO_TOKENS[policy.device.split(":")[0]]):
+            hidden = response_states(model, rollout.queries, rollout.responses, rows, policy)
+            kept = mask[rows][rollout.mask[rows].bool()].bool()
+            states.append(hidden[kept].double())
+            wanted.append(returns[rows][rollout.mask[rows].bool()][kept].double())
+        x, y = torch.cat(states), torch.cat(wanted)
+        centre, mean = x.mean(0), y.mean()
+        gram = (x - centre).T @ (x - centre)
+        gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        weight = torch.linalg.solve(gram, (x - centre).T @ (y - mean))
+        value_head.weight.copy_(weight[None])
+        value_head.bias.copy_((mean - weight @ centre)[None])
 
 
 def check_start(policy: Policy, files: VersionFiles, trained: dict[str, Tensor], prompts: Sequence[Prompt]) -> None:
@@ -352,16 +392,9 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """(log-probabilities, values) of all response tokens of `rows`, flat, in row order. The value at a token is that of the
     state that predicts it; without a value head the second is empty."""
-    width = max(len(queries[i]) + len(responses[i]) for i in rows)
-    ids = torch.full((len(rows), width), policy.pad_id)
-    predicts = torch.zeros((len(rows), width), dtype=torch.bool)
-    for r, i in enumerate(rows):
-        whole = queries[i] + responses[i]
-        ids[r, : len(whole)] = torch.tensor(whole)
-        predicts[r, len(queries[i]) - 1 : len(whole) - 1] = True
     targets = torch.tensor([token for i in rows for token in responses[i]], device=policy.device)
-    trunk, head = trunk_and_head(model)
-    hidden = trunk(input_ids=ids.to(policy.device), use_cache=False)[0][predicts.to(policy.device)]
+    hidden = response_states(model, queries, responses, rows, policy)
+    _, head = trunk_and_head(model)
 
     def logprobs_of(states: Tensor, tokens: Tensor) -> Tensor:
         return -F.cross_entropy(head(states).float() / temperature, tokens, reduction="none")
@@ -373,6 +406,20 @@ def forward(
         chunks = zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
         logprobs = torch.cat([checkpoint(logprobs_of, h, token, use_reentrant=False) for h, token in chunks])
     return logprobs, value_head(hidden.float())[:, 0] if value_head is not None else hidden.new_zeros(0)
+
+
+def response_states(model: Any, queries: list[list[int]], responses: list[list[int]], rows: Sequence[int], policy: Policy) -> Tensor:
+    """The trunk's states (N, width) that predict the response tokens of `rows`, flat, in row order."""
+    width = max(len(queries[i]) + len(responses[i]) for i in rows)
+    ids = torch.full((len(rows), width), policy.pad_id)
+    predicts = torch.zeros((len(rows), width), dtype=torch.bool)
+    for r, i in enumerate(rows):
+        whole = queries[i] + responses[i]
+        ids[r, : len(whole)] = torch.tensor(whole)
+        predicts[r, len(queries[i]) - 1 : len(whole) - 1] = True
+    trunk, _ = trunk_and_head(model)
+    hidden: Tensor = trunk(input_ids=ids.to(policy.device), use_cache=False)[0][predicts.to(policy.device)]
+    return hidden
 
 
 def update(

@@ -113,7 +113,7 @@ class PPOConfig(JobConfig):
     max_new_tokens: int = option(160, "Longest completion in tokens.", "回答最大词元数。", ge=1)
     temperature: float = option(1.0, "Sampling temperature during rollouts.", "采样温度。", advanced=True, gt=0)
     gamma: float = option(1.0, "Discount.", "折扣因子。", advanced=True, gt=0, le=1)
-    lam: float = option(0.95, "GAE lambda.", "GAE λ。", advanced=True, ge=0, le=1)
+    lam: float = option(1.0, "GAE lambda.", "GAE λ。", advanced=True, ge=0, le=1)
     cliprange: float = option(0.2, "Policy clip range.", "策略裁剪范围。", advanced=True, gt=0)
     cliprange_value: float = option(0.2, "Value clip range.", "价值裁剪范围。", advanced=True, gt=0)
     vf_coef: float = option(0.1, "Weight of the value loss.", "价值损失权重。", advanced=True, ge=0)
@@ -130,7 +130,7 @@ class PPOConfig(JobConfig):
     failure_score: float = option(
         -0.5, "Score of an answer that is empty or never ends.", "空回答或未结束回答的固定得分。", advanced=True, le=0
     )
-    decay: bool = option(True, "Lower the learning rate linearly to zero.", "学习率线性降至零。", advanced=True)
+    decay: bool = option(True, "Lower the learning rate linearly to a fifth.", "学习率线性降至五分之一。", advanced=True)
     save_steps: int = option(4, "Write a checkpoint every N rollouts.", "每 N 轮保存检查点。", advanced=True, ge=1)
     seed: int = option(0, "Seed of sampling, data order and value head.", "随机种子。", ge=0)
 
