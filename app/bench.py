@@ -41,7 +41,6 @@ BALLOTS: dict[int, tuple[Vote | None, bool, bool]] = {
     6: (None, False, True),
     7: (None, True, True),
 }
-MAX_NEW_TOKENS = 512
 #: comparisons that may stream at once; further ones wait in Gradio's queue
 MAX_STREAMS = 16
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -219,7 +218,7 @@ class Bench:
     ) -> AsyncGenerator[Updates, None]:
         """Make the pair, stream both answers, open the votes. Closed by Gradio when the browser has gone."""
         yield self._cleared()
-        decoding = Decoding(float(temperature), int(seed or 0), MAX_NEW_TOKENS)
+        decoding = Decoding(float(temperature), int(seed or 0))
         try:
             person = person_of(request)
             is_offered = bool(picked) and picked["text"] == text

@@ -25,6 +25,8 @@ from db.engine import read_session
 
 #: the first token may have to wait until weights are loaded; after it, silence this long means the stream is dead
 TIMEOUT = httpx.Timeout(5.0, read=90.0, write=10.0)
+#: asked of an external endpoint when the caller sets no limit
+EXTERNAL_TOKENS = 1024
 HEALTH_TIMEOUT = httpx.Timeout(2.0)
 
 
@@ -81,12 +83,12 @@ class _Reader:
 
 
 def stream_chat(
-    version_name: str, messages: Sequence[Message], *, temperature: float = 0.2, seed: int = 0, max_new_tokens: int = 512
+    version_name: str, messages: Sequence[Message], *, temperature: float = 0.2, seed: int = 0, max_new_tokens: int | None = None
 ) -> Iterator[str]:
     """The completion of `messages` by a version, in pieces of text; `<think>` tags are kept.
 
     Raises NotFound("models.no_such_version"), UserError("bench.key_missing"), Unavailable("bench.server_down" / "bench.timeout" /
-    "bench.endpoint_refused" / "bench.server_busy" / "bench.endpoint_error" / "bench.broken_stream").
+    "bench.endpoint_refused" / "bench.server_busy" / "bench.endpoint_error" / "bench.broken_stream"), UserError("bench.too_long").
     """
     call = _prepare(version_name, messages, temperature, seed, max_new_tokens)
     reader = _Reader()
@@ -107,7 +109,7 @@ def stream_chat(
 
 
 async def astream_chat(
-    version_name: str, messages: Sequence[Message], *, temperature: float = 0.2, seed: int = 0, max_new_tokens: int = 512
+    version_name: str, messages: Sequence[Message], *, temperature: float = 0.2, seed: int = 0, max_new_tokens: int | None = None
 ) -> AsyncIterator[Delta]:
     """As `stream_chat`, asynchronously and with the finish reason. Closing the iterator closes the connection."""
     call = _prepare(version_name, messages, temperature, seed, max_new_tokens)
@@ -143,7 +145,7 @@ def server_is_up() -> bool:
     return response.is_success
 
 
-def _prepare(version_name: str, messages: Sequence[Message], temperature: float, seed: int, max_new_tokens: int) -> _Call:
+def _prepare(version_name: str, messages: Sequence[Message], temperature: float, seed: int, max_new_tokens: int | None) -> _Call:
     with read_session() as session:
         version = get_version(session, version_name)
     body: dict[str, Any] = {
@@ -151,9 +153,12 @@ def _prepare(version_name: str, messages: Sequence[Message], temperature: float,
         "messages": [{"role": m.role, "content": m.content} for m in messages],
         "temperature": temperature,
         "seed": seed,
-        "max_tokens": max_new_tokens,
         "stream": True,
     }
+    if version.kind == VersionKind.EXTERNAL:
+        max_new_tokens = max_new_tokens or EXTERNAL_TOKENS
+    if max_new_tokens is not None:  # without it the local server gives what the model's context still holds
+        body["max_tokens"] = max_new_tokens
     if version.kind != VersionKind.EXTERNAL:
         home = current_home()
         headers = {"Authorization": f"Bearer {server_token(home)}"}
@@ -179,6 +184,8 @@ def _explained() -> Iterator[None]:
 
 
 def _refusal(response: httpx.Response) -> UserError:
+    if "serving.too_long" in response.text or "context_length_exceeded" in response.text:
+        return UserError("bench.too_long")
     if response.status_code in (401, 403):
         return Unavailable("bench.endpoint_refused")
     if response.status_code in (429, 503):

@@ -38,11 +38,11 @@ Mode = Literal["blind", "open"]
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How both sides are asked; stored with the pair."""
+    """How both sides are asked; stored with the pair. Without `max_new_tokens` each side writes as much as it can hold."""
 
     temperature: float
     seed: int
-    max_new_tokens: int
+    max_new_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
