@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The one door. ./run.sh sets up and starts; ./run.sh test checks; ./run.sh COMMAND does one thing; ./run.sh --help lists them.
 set -euo pipefail
+export CONSILIUM_CALLED_FROM="$PWD"  # paths on the command line are meant from here
 cd "$(dirname "$0")"
 
 say() { printf '%s\n' "$*" >&2; }

@@ -188,6 +188,11 @@ def demo() -> None:
     say(word("demo_queued", num=len(jobs.start_demo(None))))
 
 
+def as_meant(path: Path) -> Path:
+    """A path typed on the command line, from where the person stood: run.sh changes to its own folder."""
+    return (Path(os.environ.get("CONSILIUM_CALLED_FROM", ".")) / path.expanduser()).resolve()
+
+
 # --- data, index, models ----------------------------------------------------------------------------------------------------
 
 
@@ -202,9 +207,10 @@ def import_file(
     queue: bool = typer.Option(False, "--queue", help=help_text("queue")),
 ) -> None:
     """Import a JSONL, JSON, CSV or Parquet file."""
+    path = as_meant(path)
     if not path.is_file():
         raise NotFound("start.no_such_file", path=path)
-    values = {"path": str(path.resolve()), "dataset": dataset, "kind": kind, "source": source, "licence": licence, "split": split}
+    values = {"path": str(path), "dataset": dataset, "kind": kind, "source": source, "licence": licence, "split": split}
     columns = dict(part.partition("=")[::2] for part in mapping)
     run_or_queue("import", {**values, "mapping": columns}, is_foreground=not queue)
 
@@ -212,7 +218,7 @@ def import_file(
 @index_commands.command("build", help=help_text("index_build"))
 def index_build(name: str = "guidelines", folder: str = "", foreground: bool = FOREGROUND) -> None:
     """Build a search index from a folder of documents."""
-    resolved = str(Path(folder).resolve()) if folder else ""
+    resolved = str(as_meant(Path(folder))) if folder else ""
     run_or_queue("index", {"name": name, "folder": resolved}, is_foreground=foreground)
 
 

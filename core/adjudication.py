@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import delete, inspect, select
 from sqlalchemy.orm import Session
 
-from core import audit
+from core import audit, safety
 from core.desk import forms
 from core.desk.cases import (
     audit_entry,
@@ -39,6 +39,8 @@ from db.engine import write_session
 
 #: A signed decision may be corrected by a newer row for this long; later only an arbitration can.
 CORRECTION_MINUTES = 10
+#: Signed verdicts that answer a report of "unsafe" from the bench. A stop cord pulled on the desk is closed by hand only.
+CLEARING = frozenset({Verdict.ACCEPTABLE.value, Verdict.MINOR.value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,10 @@ def sign(user_id: int, decision: Decision) -> Receipt:
         row.supersedes_id = corrected.id if corrected else None
         let_go(conflict, status_after(row.verdict, row.cannot_judge_reason))
         drop_draft(session, user_id, conflict.id)
-        return _store(session, row, conflict)
+        receipt = _store(session, row, conflict)
+        if row.verdict in CLEARING:
+            _close_bench_reports(session, row, user)
+        return receipt
 
 
 def skip(user_id: int, decision: Decision) -> Receipt:
@@ -261,6 +266,18 @@ def _renew_pair(session: Session, row: t.Adjudication, conflict: t.Conflict) -> 
     )
     session.add(pair)
     return True
+
+
+def _close_bench_reports(session: Session, row: t.Adjudication, user: t.User) -> None:
+    """Close what others reported from the bench about this case; one's own report needs somebody else's eyes."""
+    waiting = select(t.SafetyCase.id).where(
+        t.SafetyCase.conflict_id == row.conflict_id,
+        t.SafetyCase.origin == "bench",
+        t.SafetyCase.reported_by != user.id,
+        t.SafetyCase.closed_at.is_(None),
+    )
+    for case_id in session.scalars(waiting).all():
+        safety.close_case(session, case_id, actor=user, reason=f"adjudication {row.id}: {row.verdict}. {row.note}".strip())
 
 
 def _has_pair(session: Session, row: t.Adjudication) -> bool:

@@ -33,7 +33,6 @@ from db.engine import read_session, write_session
 MAX_QUESTION = 2000
 MAX_TOP_K = 20
 REWRITE_TOKENS = 64
-ANSWER_TOKENS = 400
 #: A shorter rewriting says nothing that the question did not.
 MIN_REWRITE = 4
 #: A rewriting and its question must share a document among so many passages.
@@ -285,7 +284,7 @@ def _model_answer(version: t.ModelVersion, question: str, contexts: Sequence[Con
     instruction = translate("ask.instruction", language_of(question))
     messages = [Message("system", instruction), Message("user", f"{passages}\n\n{question}")]
     try:
-        text = "".join(model_client.stream_chat(version.name, messages, temperature=0.0, seed=0, max_new_tokens=ANSWER_TOKENS))
+        text = "".join(model_client.stream_chat(version.name, messages, temperature=0.0, seed=0))
     except UserError as error:
         notes.append(("ask.note_answer_failed", {"reason": error}))
         return ""

@@ -89,7 +89,8 @@ def load_settings(environ: dict[str, str] | None = None, file: Path | None = Non
     Raises UserError("bad_setting") naming the setting and what is wrong with it.
     """
     env = dict(os.environ if environ is None else environ)
-    home = Path(env.get(PREFIX + "HOME", "") or Settings.model_fields["home"].default)
+    stood = Path(env.get(PREFIX + "CALLED_FROM") or ".")  # run.sh changes to its own folder; people type paths from theirs
+    home = stood / Path(env.get(PREFIX + "HOME", "") or Settings.model_fields["home"].default).expanduser()
     values: dict[str, Any] = {}
     for candidate in [file] if file else [home / "consilium.toml", ROOT / "consilium.toml"]:
         if candidate and candidate.is_file():
@@ -102,7 +103,7 @@ def load_settings(environ: dict[str, str] | None = None, file: Path | None = Non
         raw = env.get(PREFIX + name.upper())
         if raw is not None and raw != "":
             values[name] = [h.strip() for h in raw.split(",") if h.strip()] if name == "allowed_hosts" else raw
-    values["home"] = Path(values.get("home", home)).expanduser().absolute()
+    values["home"] = (stood / Path(values.get("home", home)).expanduser()).absolute()
     try:
         return Settings(**values)
     except ValidationError as error:

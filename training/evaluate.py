@@ -146,7 +146,7 @@ def answered_before(session: Session, job_id: int, version_id: int) -> dict[int,
     query = select(t.Completion.sample_id, t.Completion.id).where(
         t.Completion.model_version_id == version_id, t.Completion.job_id == job_id
     )
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())
 
 
 def score_stored(run: Run, scorer: Scorer, prompts: Sequence[Prompt], ids: Sequence[int]) -> list[Scored]:

@@ -41,7 +41,11 @@ def body(run: Run) -> None:
         num_near_duplicates=report.num_near_duplicates,
         splits=report.splits,
     )
-    print(f"imported {report.num_imported} of {report.num_rows} rows, {report.num_rejected} refused", flush=True)
+    print(
+        f"imported {report.num_imported} of {report.num_rows} rows; {report.num_exact_duplicates} repeated an earlier prompt exactly, "
+        f"{report.num_near_duplicates} nearly (kept, in the same split); {report.num_rejected} refused",
+        flush=True,
+    )
 
 
 def _folder_name(name: str) -> str:

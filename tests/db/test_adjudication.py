@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from core import adjudication, audit
+from core import adjudication, audit, safety
 from core.adjudication import Decision, Receipt
 from core.desk import lease
 from core.desk.cases import history
@@ -453,3 +453,22 @@ def test_a_failing_audit_stores_no_decision(people: tuple[int, int], monkeypatch
     with pytest.raises(RuntimeError):
         adjudication.commit_blind(people[0], decision(claim, "client-0002"))
     assert count(t.Adjudication) == count(t.SafetyCase) == 0
+
+
+# --- what a signature answers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("verdict", "reporter", "is_closed"), [("minor", 1, True), ("serious", 1, False), ("acceptable", 0, False)])
+def test_a_bench_report_is_closed_by_a_clearing_verdict_of_somebody_else(
+    people: tuple[int, int], verdict: str, reporter: int, is_closed: bool
+) -> None:
+    with write_session() as session:
+        completion = factories.completion(session)
+        filed = safety.file_case(session, completion, reporter=session.get_one(t.User, people[reporter]), origin="bench")
+        filed_id, case = filed.id, filed.conflict_id
+    assert case is not None
+    sign(people[0], case, verdict=verdict, note="looked at again")
+    with read_session() as session:
+        stored = session.get_one(t.SafetyCase, filed_id)
+    assert (stored.closed_at is not None) is is_closed
+    assert (stored.closed_by == people[0]) is is_closed
