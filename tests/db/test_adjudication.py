@@ -467,7 +467,7 @@ def test_a_bench_report_is_closed_by_a_clearing_verdict_of_somebody_else(
         filed = safety.file_case(session, completion, reporter=session.get_one(t.User, people[reporter]), origin="bench")
         filed_id, case = filed.id, filed.conflict_id
     assert case is not None
-    sign(people[0], case, verdict=verdict, note="looked at again")
+    sign(people[0], case, verdict=verdict, note="looked at again", revision_reason="read twice")
     with read_session() as session:
         stored = session.get_one(t.SafetyCase, filed_id)
     assert (stored.closed_at is not None) is is_closed
