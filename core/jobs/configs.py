@@ -37,10 +37,10 @@ class DemoBaseConfig(JobConfig):
         advanced=True,
         ge=300,
     )
-    num_documents: int = option(8000, "Plain texts to pretrain on.", "预训练文本数量。", advanced=True, ge=16)
-    num_chats: int = option(4000, "Imperfect chat answers to pretrain on.", "预训练对话数量。", advanced=True, ge=1)
+    num_documents: int = option(5500, "Plain texts to pretrain on.", "预训练文本数量。", advanced=True, ge=16)
+    num_chats: int = option(2500, "Imperfect chat answers to pretrain on.", "预训练对话数量。", advanced=True, ge=1)
     num_epochs: float = option(1.0, "Passes over the texts.", "训练轮数。", advanced=True, gt=0)
-    init_std: float = option(0.07, "Standard deviation of the initial weights.", "初始权重标准差。", advanced=True, gt=0)
+    init_std: float = option(0.08, "Standard deviation of the initial weights.", "初始权重标准差。", advanced=True, gt=0)
     learning_rate: float = option(3e-3, "Peak learning rate.", "最大学习率。", advanced=True, gt=0)
     tokens_per_batch: int = option(512, "Tokens per update.", "每次更新的词元数。", advanced=True, ge=32)
 
@@ -103,10 +103,10 @@ class PPOConfig(JobConfig):
     name: str = option(..., "Name of the model version to make.", "生成的模型版本名称。", min_length=1)
     sft_model: str = option("demo-sft", "SFT version: start and frozen reference.", "SFT 版本：起点与冻结参考。")
     dataset: str = option("demo", "Dataset whose train prompts are used.", "使用的数据集（训练集提示）。")
-    num_rollouts: int = option(16, "Rollout and update rounds.", "采样与更新的轮数。", ge=1)
+    num_rollouts: int = option(36, "Rollout and update rounds.", "采样与更新的轮数。", ge=1)
     rollout_batch_size: int = option(64, "Completions per rollout.", "每轮采样的回答数。", ge=1)
-    num_ppo_epochs: int = option(2, "Passes over each rollout.", "每轮数据的训练遍数。", ge=1)
-    mini_batch_size: int = option(16, "Samples per update.", "每次更新的样本数。", ge=1)
+    num_ppo_epochs: int = option(3, "Passes over each rollout.", "每轮数据的训练遍数。", ge=1)
+    mini_batch_size: int = option(32, "Samples per update.", "每次更新的样本数。", ge=1)
     learning_rate: float = option(2e-3, "Learning rate of adapter and value head.", "学习率。", gt=0)
     kl_coef: float = option(0.03, "Start of the adaptive KL coefficient.", "KL 系数初值。", ge=0)
     target_kl: float = option(6.0, "KL to the reference aimed at, in nats per sequence.", "目标 KL（每序列 nats）。", gt=0)
