@@ -28,7 +28,8 @@ from core.home import Home
 from core.policy import Policy
 from training.run import Run
 
-#: Below this many parameters a second thread costs more than it brings (measured in docs/training_notes.md).
+#: Below this many parameters more threads cost more than they bring: two for training, one for sampling token by token
+#: (measured in docs/training_notes.md). The number depends on the model and the settings only: it decides the rounding.
 SMALL_MODEL = 20_000_000
 IGNORED = -100
 
@@ -41,7 +42,7 @@ class Example:
     start: int
 
 
-def prepare(home: Home, seed: int, *, num_parameters: int = 0) -> None:
+def prepare(home: Home, seed: int, num_parameters: int) -> None:
     """Seeds, threads, and silence of the libraries' progress bars (a log file is not a terminal)."""
     from transformers.utils import logging
 
@@ -49,14 +50,15 @@ def prepare(home: Home, seed: int, *, num_parameters: int = 0) -> None:
     random.seed(seed)
     torch.manual_seed(seed)
     cores = home.settings.num_threads or len(os.sched_getaffinity(0))
-    torch.set_num_threads(1 if 0 < num_parameters < SMALL_MODEL and not home.settings.num_threads else cores)
+    torch.set_num_threads(min(cores, 2) if num_parameters < SMALL_MODEL else cores)
 
 
 @contextmanager
-def threads(n: int) -> Iterator[None]:
-    """`n` threads inside (0: leave as is). Token-by-token sampling of a small model is faster with one."""
+def sampling(policy: Policy) -> Iterator[None]:
+    """One thread inside for a small model on the CPU: its steps are too short to share."""
     before = torch.get_num_threads()
-    torch.set_num_threads(n or before)
+    if policy.device == "cpu" and num_parameters(policy.model) < SMALL_MODEL:
+        torch.set_num_threads(1)
     try:
         yield
     finally:

@@ -60,7 +60,7 @@ def build(run: Run) -> None:
     print(f"{len(examples)} texts, {num_tokens} tokens, vocabulary {len(tokenizer)}", flush=True)
 
     # 3. The model. At this size an initial std of 0.02 learns far more slowly than 0.06-0.08 (docs/training_notes.md).
-    prepare(run.home, config.seed, num_parameters=1)
+    prepare(run.home, config.seed, num_parameters=0)
     model = build_model(config, tokenizer)
     result = fit(
         run,

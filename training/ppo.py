@@ -23,14 +23,12 @@ import math
 import random
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from core.completions import split_completion
 from core.datasets import get_dataset, load_prompts
@@ -50,13 +48,14 @@ from training.causal import (
     num_parameters,
     prepare,
     replace_folder,
+    sampling,
     save_adapter,
     save_checkpoint,
-    threads,
     trim_metrics,
     trunk_and_head,
 )
 from training.ppo_files import RewardTable, print_samples, write_kl_metrics
+from training.ppo_forward import forward, micro_batches, micro_tokens, response_states
 from training.ppo_math import (
     KLController,
     approx_kl,
@@ -72,10 +71,6 @@ from training.run import Run, main
 POLICY, REFERENCE = "policy", "reference"
 #: at least this share of every rollout are high-risk prompts, where there are any
 HIGH_RISK_SHARE = 0.4
-#: padded tokens per forward pass; splitting a minibatch never changes its loss
-MICRO_TOKENS = {"cpu": 1536, "cuda": 8192}
-#: logits are made for this many (token, vocabulary) pairs at a time
-LOGITS_AT_ONCE = 2**27
 #: strength of the critic's first fit: a rollout holds many tokens but only as many returns as rows
 RIDGE = 1.0
 
@@ -112,7 +107,7 @@ def train(run: Run) -> None:
 
     # 2. One base; the policy starts as the SFT adapter, the reference is the SFT adapter; a value head that says 0 at first.
     policy = Policy.load(run.home, files.base)
-    prepare(run.home, config.seed, num_parameters=num_parameters(policy.model))
+    prepare(run.home, config.seed, num_parameters(policy.model))
     policy.add_adapter(POLICY, files.adapter, is_trainable=True)
     policy.add_adapter(REFERENCE, files.adapter)
     value_head = torch.nn.Linear(policy.model.config.get_text_config().hidden_size, 1, dtype=torch.float32, device=policy.device)
@@ -135,6 +130,7 @@ def train(run: Run) -> None:
         trim_metrics(run, done)
         print(f"resumed after rollout {done} of {config.num_rollouts}", flush=True)
     table.keep_until(done)
+    has_moved = done > 0
 
     def save() -> None:
         weights = {name: parameter.detach() for name, parameter in trained.items()}
@@ -171,10 +167,12 @@ def train(run: Run) -> None:
         if done == 0:
             warm_up_critic(policy, value_head, rollout, returns, mask)
             rollout.values = returns.clone()  # so that the value clip does not hold the critic back at zero
-        before = {name: parameter.detach().clone() for name, parameter in trained.items()} if done == 0 else {}
+        has_signal = bool((advantages != 0).any())  # a rollout in which every answer fails alike teaches nothing
+        before = {} if has_moved or not has_signal else {name: tensor.detach().clone() for name, tensor in trained.items()}
         metrics = update(policy, value_head, optimizer, trained, rollout, advantages, returns, mask, done, config)
-        if before and not any((before[name] != parameter).any() for name, parameter in trained.items() if name in before):
-            raise AssertionError("the first rollout's updates changed no weight")
+        if before and all(torch.equal(before[name], tensor) for name, tensor in trained.items()):
+            raise AssertionError("the first updates changed no weight")
+        has_moved = has_moved or has_signal
         done += 1
 
         # 10. Controller, metrics, files, checkpoint.
@@ -249,7 +247,7 @@ def warm_up_critic(policy: Policy, value_head: torch.nn.Linear, rollout: Rollout
     """
     states, wanted = [], []
     with torch.no_grad(), policy.using(POLICY) as model:
-        for rows in micro_batches(rollout.queries, rollout.responses, range(len(mask)), MICRO_TOKENS[policy.device.split(":")[0]]):
+        for rows in micro_batches(rollout.queries, rollout.responses, range(len(mask)), micro_tokens(policy)):
             hidden = response_states(model, rollout.queries, rollout.responses, rows, policy)
             kept = mask[rows][rollout.mask[rows].bool()].bool()
             states.append(hidden[kept].double())
@@ -315,7 +313,7 @@ def collect(policy: Policy, value_head: torch.nn.Linear, scorer: Scorer, prompts
     queries = [policy.encode(p.messages) for p in prompts]
 
     # 5. Responses at the training temperature, nothing filtered: forced tokens would show as KL that the policy then chases.
-    with threads(1 if policy.device == "cpu" else 0):
+    with sampling(policy):
         responses = policy.sample(
             queries,
             adapter=POLICY,
@@ -339,7 +337,7 @@ def collect(policy: Policy, value_head: torch.nn.Linear, scorer: Scorer, prompts
     mask = mask.to(policy.device)
     logprobs, ref_logprobs, values = torch.zeros_like(mask), torch.zeros_like(mask), torch.zeros_like(mask)
     with torch.no_grad():
-        for rows in micro_batches(queries, responses, range(len(queries)), MICRO_TOKENS[policy.device.split(":")[0]]):
+        for rows in micro_batches(queries, responses, range(len(queries)), micro_tokens(policy)):
             part = mask[rows].bool()
             with policy.using(POLICY) as model:
                 found, predicted = forward(model, value_head, queries, responses, rows, policy, config.temperature)
@@ -368,60 +366,6 @@ def score_of(scored: Scored, reason: str, config: PPOConfig) -> float:
     return math.nan if scored.reward.value is None else scored.reward.value
 
 
-def micro_batches(queries: list[list[int]], responses: list[list[int]], rows: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
-    """`rows` in groups of similar length, each of at most `max_tokens` padded tokens (or one row)."""
-    group: list[int] = []
-    for row in sorted(rows, key=lambda i: -(len(queries[i]) + len(responses[i]))):
-        longest = len(queries[group[0]]) + len(responses[group[0]]) if group else 0
-        if group and longest * (len(group) + 1) > max_tokens:
-            yield group
-            group = []
-        group.append(row)
-    if group:
-        yield group
-
-
-def forward(
-    model: Any,
-    value_head: torch.nn.Linear | None,
-    queries: list[list[int]],
-    responses: list[list[int]],
-    rows: Sequence[int],
-    policy: Policy,
-    temperature: float,
-) -> tuple[Tensor, Tensor]:
-    """(log-probabilities, values) of all response tokens of `rows`, flat, in row order. The value at a token is that of the
-    state that predicts it; without a value head the second is empty."""
-    targets = torch.tensor([token for i in rows for token in responses[i]], device=policy.device)
-    hidden = response_states(model, queries, responses, rows, policy)
-    _, head = trunk_and_head(model)
-
-    def logprobs_of(states: Tensor, tokens: Tensor) -> Tensor:
-        return -F.cross_entropy(head(states).float() / temperature, tokens, reduction="none")
-
-    size = max(1, LOGITS_AT_ONCE // head.weight.shape[0])
-    if len(hidden) <= size:
-        logprobs = logprobs_of(hidden, targets)
-    else:  # logits of a chunk are made again for the backward pass instead of being kept
-        chunks = zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
-        logprobs = torch.cat([checkpoint(logprobs_of, h, token, use_reentrant=False) for h, token in chunks])
-    return logprobs, value_head(hidden.float())[:, 0] if value_head is not None else hidden.new_zeros(0)
-
-
-def response_states(model: Any, queries: list[list[int]], responses: list[list[int]], rows: Sequence[int], policy: Policy) -> Tensor:
-    """The trunk's states (N, width) that predict the response tokens of `rows`, flat, in row order."""
-    width = max(len(queries[i]) + len(responses[i]) for i in rows)
-    ids = torch.full((len(rows), width), policy.pad_id)
-    predicts = torch.zeros((len(rows), width), dtype=torch.bool)
-    for r, i in enumerate(rows):
-        whole = queries[i] + responses[i]
-        ids[r, : len(whole)] = torch.tensor(whole)
-        predicts[r, len(queries[i]) - 1 : len(whole) - 1] = True
-    trunk, _ = trunk_and_head(model)
-    hidden: Tensor = trunk(input_ids=ids.to(policy.device), use_cache=False)[0][predicts.to(policy.device)]
-    return hidden
-
-
 def update(
     policy: Policy,
     value_head: torch.nn.Linear,
@@ -448,7 +392,7 @@ def update(
                 batch = order[start : start + config.mini_batch_size]
                 num_tokens = mask[batch].sum()
                 log = dict.fromkeys(("loss/policy_avg", "loss/value_avg", "policy/approxkl_avg", "policy/clipfrac_avg", "val/ratio"), 0.0)
-                for micro in micro_batches(rollout.queries, rollout.responses, batch, MICRO_TOKENS[policy.device.split(":")[0]]):
+                for micro in micro_batches(rollout.queries, rollout.responses, batch, micro_tokens(policy)):
                     flat, values = forward(model, value_head, rollout.queries, rollout.responses, micro, policy, config.temperature)
                     real = mask[micro].bool()
                     old, ones = rollout.logprobs[micro][real], torch.ones_like(flat)

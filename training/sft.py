@@ -47,7 +47,7 @@ def train(run: Run) -> None:
 
     # 2. Base and a fresh adapter on all linear layers (never the head: its raw weight gives the log-probabilities).
     policy = Policy.load(run.home, location)
-    prepare(run.home, config.seed, num_parameters=num_parameters(policy.model))
+    prepare(run.home, config.seed, num_parameters(policy.model))
     add_fresh_adapter(policy, config)
     trainable, total = num_parameters(policy.model, trainable_only=True), num_parameters(policy.model)
     if trainable == 0:

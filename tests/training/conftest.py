@@ -19,7 +19,15 @@ from core.settings import load_settings
 from db.engine import database
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY_BASE = {"hidden_size": 32, "num_layers": 2, "vocab_size": 600, "num_documents": 60, "num_chats": 200, "tokens_per_batch": 2048}
+TINY_BASE = {
+    "hidden_size": 64,
+    "num_layers": 1,
+    "vocab_size": 600,
+    "num_documents": 16,
+    "num_chats": 600,
+    "learning_rate": 1e-2,
+    "tokens_per_batch": 1024,
+}
 TINY_SFT = {"name": "tiny-sft", "base_model": "tiny-base", "max_samples": 48, "batch_size": 16, "lora_r": 4}
 TINY_PPO = {
     "name": "tiny-rl",
@@ -27,7 +35,7 @@ TINY_PPO = {
     "num_rollouts": 2,
     "rollout_batch_size": 8,
     "mini_batch_size": 4,
-    "max_new_tokens": 24,
+    "max_new_tokens": 72,
 }
 
 
