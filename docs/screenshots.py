@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -91,14 +90,14 @@ def photograph(page: Page, path: str, target: Path, *, is_telling: bool) -> None
     page.locator("[data-testid='stMain'] h2").first.wait_for(timeout=60_000)
     page.wait_for_timeout(4000)
     if path == "ask":
-        page.locator("[data-testid='stMain'] textarea").first.fill("孕妇头痛、眼花、血压高怎么办？")
+        page.locator("[data-testid='stMain'] textarea").first.fill("急性青光眼有哪些危险信号需要急诊？")
         page.keyboard.press("Control+Enter")
         page.wait_for_timeout(5000)
     if path == "bench" and is_telling:
         bench = page.frame_locator("iframe").first
-        bench.get_by_role("button", name=re.compile("Next question|下一")).click()
+        bench.get_by_role("button", name="Next question (N)").click()
         page.wait_for_timeout(1500)
-        bench.get_by_role("button", name=re.compile("^Compare$|对比$")).click()
+        bench.get_by_role("button", name="Compare", exact=True).click()
         page.wait_for_timeout(25_000)  # the first answer waits for the model server to load the base
     page.screenshot(path=target)
     print(target)

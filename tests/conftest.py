@@ -32,7 +32,8 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return load_settings({"CONSILIUM_HOME": str(tmp_path / "home")})
+    # nobody serves a model on the discard port, whatever else runs on this machine
+    return load_settings({"CONSILIUM_HOME": str(tmp_path / "home"), "CONSILIUM_MODEL_SERVER_PORT": "9"})
 
 
 @pytest.fixture
@@ -52,3 +53,8 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"real public data not found at {SHARED_DATA}")
     return SHARED_DATA
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests come last: Playwright keeps an event loop running in this thread, and others start their own."""
+    items.sort(key=lambda item: "tests/e2e/" in item.nodeid)
