@@ -43,10 +43,7 @@ class Example:
 
 
 def prepare(home: Home, seed: int, num_parameters: int) -> None:
-    """Seeds, threads, and silence of the libraries' progress bars (a log file is not a terminal)."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
+    """Seeds and threads, before anything random happens."""
     random.seed(seed)
     torch.manual_seed(seed)
     cores = home.settings.num_threads or len(os.sched_getaffinity(0))

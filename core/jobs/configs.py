@@ -103,7 +103,7 @@ class PPOConfig(JobConfig):
     name: str = option(..., "Name of the model version to make.", "生成的模型版本名称。", min_length=1)
     sft_model: str = option("demo-sft", "SFT version: start and frozen reference.", "SFT 版本：起点与冻结参考。")
     dataset: str = option("demo", "Dataset whose train prompts are used.", "使用的数据集（训练集提示）。")
-    num_rollouts: int = option(36, "Rollout and update rounds.", "采样与更新的轮数。", ge=1)
+    num_rollouts: int = option(24, "Rollout and update rounds.", "采样与更新的轮数。", ge=1)
     rollout_batch_size: int = option(64, "Completions per rollout.", "每轮采样的回答数。", ge=1)
     num_ppo_epochs: int = option(3, "Passes over each rollout.", "每轮数据的训练遍数。", ge=1)
     mini_batch_size: int = option(32, "Samples per update.", "每次更新的样本数。", ge=1)
