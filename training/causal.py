@@ -13,8 +13,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,8 @@ from core.home import Home
 from core.policy import Policy
 from training.run import Run
 
-#: Below this many parameters more threads cost more than they bring: two for training, one for sampling token by token
-#: (measured in docs/training_notes.md). The number depends on the model and the settings only: it decides the rounding.
+#: Below this many parameters one thread: a second brings a third where the cores are free and costs double where they are not
+#: (measured in docs/training_notes.md).
 SMALL_MODEL = 20_000_000
 IGNORED = -100
 
@@ -47,19 +46,7 @@ def prepare(home: Home, seed: int, num_parameters: int) -> None:
     random.seed(seed)
     torch.manual_seed(seed)
     cores = home.settings.num_threads or len(os.sched_getaffinity(0))
-    torch.set_num_threads(min(cores, 2) if num_parameters < SMALL_MODEL else cores)
-
-
-@contextmanager
-def sampling(policy: Policy) -> Iterator[None]:
-    """One thread inside for a small model on the CPU: its steps are too short to share."""
-    before = torch.get_num_threads()
-    if policy.device == "cpu" and num_parameters(policy.model) < SMALL_MODEL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(cores if num_parameters >= SMALL_MODEL or home.settings.num_threads else 1)
 
 
 def num_parameters(model: Any, *, trainable_only: bool = False) -> int:
@@ -159,10 +146,13 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 
 def adapter_tensors(policy: Policy, adapter: str) -> dict[str, Tensor]:
-    """The adapter's tensors by name (those that PEFT writes), as they are in memory."""
+    """The adapter's tensors by name (those that PEFT writes), as they are in memory.
+
+    Embeddings are never part of ours; on "auto" PEFT would look for the base's config on the hub to find out.
+    """
     from peft import get_peft_model_state_dict
 
-    state: dict[str, Tensor] = get_peft_model_state_dict(policy.model, adapter_name=policy.key_of(adapter))
+    state: dict[str, Tensor] = get_peft_model_state_dict(policy.model, adapter_name=policy.key_of(adapter), save_embedding_layers=False)
     return {name: tensor.detach() for name, tensor in state.items()}
 
 
@@ -175,7 +165,7 @@ def save_adapter(policy: Policy, adapter: str, folder: Path) -> None:
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = policy.model.peft_config[policy.key_of(adapter)]
     was, config.inference_mode = config.inference_mode, True
-    config.save_pretrained(str(folder))
+    config.save_pretrained(str(folder))  # names the base by its version, not by a path: the data folder may move
     config.inference_mode = was
 
 

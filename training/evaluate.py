@@ -27,7 +27,7 @@ from core.records import Prompt, RuleScore
 from core.scoring import Scored, Scorer, open_scorer, store_scores
 from db import tables as t
 from db.engine import read_session, write_session
-from training.causal import num_parameters, prepare, sampling
+from training.causal import num_parameters, prepare
 from training.evaluate_report import report_markdown
 from training.run import Run, main, write_json
 
@@ -119,16 +119,15 @@ def answer_all(
     todo = [p for p in prompts if p.sample_id not in ids]
     for start in range(0, len(todo), BATCH):
         batch = todo[start : start + BATCH]
-        with sampling(policy):
-            generated = policy.generate(
-                [p.messages for p in batch],
-                adapter=None if files.adapter is None else version.name,
-                temperature=config.temperature,
-                max_new_tokens=config.max_new_tokens,
-                seed=config.seed,
-                batch_size=BATCH,
-                row_keys=[p.sample_id or 0 for p in batch],
-            )
+        generated = policy.generate(
+            [p.messages for p in batch],
+            adapter=None if files.adapter is None else version.name,
+            temperature=config.temperature,
+            max_new_tokens=config.max_new_tokens,
+            seed=config.seed,
+            batch_size=BATCH,
+            row_keys=[p.sample_id or 0 for p in batch],
+        )
         pairs = [(p, split_completion(g.text, g.finish_reason)) for p, g in zip(batch, generated, strict=True)]
         with write_session() as write:
             stored = store_completions(

@@ -48,7 +48,6 @@ from training.causal import (
     num_parameters,
     prepare,
     replace_folder,
-    sampling,
     save_adapter,
     save_checkpoint,
     trim_metrics,
@@ -313,15 +312,14 @@ def collect(policy: Policy, value_head: torch.nn.Linear, scorer: Scorer, prompts
     queries = [policy.encode(p.messages) for p in prompts]
 
     # 5. Responses at the training temperature, nothing filtered: forced tokens would show as KL that the policy then chases.
-    with sampling(policy):
-        responses = policy.sample(
-            queries,
-            adapter=POLICY,
-            temperature=config.temperature,
-            max_new_tokens=config.max_new_tokens,
-            seeds=[row_seed(config.seed, number * config.rollout_batch_size + i) for i in range(len(queries))],
-            batch_size=config.rollout_batch_size,
-        )
+    responses = policy.sample(
+        queries,
+        adapter=POLICY,
+        temperature=config.temperature,
+        max_new_tokens=config.max_new_tokens,
+        seeds=[row_seed(config.seed, number * config.rollout_batch_size + i) for i in range(len(queries))],
+        batch_size=config.rollout_batch_size,
+    )
 
     # 6. Scores. An answer that never ends costs no teacher call.
     texts = [policy.decode(r) for r in responses]

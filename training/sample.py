@@ -19,7 +19,7 @@ from core.policy import load_version
 from core.records import Prompt
 from db import tables as t
 from db.engine import read_session, write_session
-from training.causal import num_parameters, prepare, sampling
+from training.causal import num_parameters, prepare
 from training.run import Run, main
 
 
@@ -41,16 +41,15 @@ def sample(run: Run) -> None:
     num_cut = 0
     for start in range(0, len(open_prompts), config.batch_size):
         batch = open_prompts[start : start + config.batch_size]
-        with sampling(policy):
-            generated = policy.generate(
-                [p.messages for p in batch],
-                adapter=adapter,
-                temperature=config.temperature,
-                max_new_tokens=config.max_new_tokens,
-                seed=config.seed,
-                batch_size=config.batch_size,
-                row_keys=[p.sample_id or 0 for p in batch],
-            )
+        generated = policy.generate(
+            [p.messages for p in batch],
+            adapter=adapter,
+            temperature=config.temperature,
+            max_new_tokens=config.max_new_tokens,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            row_keys=[p.sample_id or 0 for p in batch],
+        )
         pairs = [(p, split_completion(g.text, g.finish_reason)) for p, g in zip(batch, generated, strict=True)]
         with write_session() as write:
             store_completions(write, pairs, model_version_id=version.id, source="sampled", decoding=decoding, job_id=run.job_id or None)

@@ -138,7 +138,14 @@ def add_fresh_adapter(policy: Policy, config: SFTConfig) -> None:
     from peft import LoraConfig, get_peft_model
 
     lora = LoraConfig(r=config.lora_r, lora_alpha=config.lora_alpha, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM")
-    policy.adopt(get_peft_model(policy.model, lora, adapter_name="adapter0"), {ADAPTER: "adapter0"})
+    model = get_peft_model(policy.model, lora, adapter_name="adapter0")
+    model.peft_config["adapter0"].base_model_name_or_path = base_name(config.base_model)
+    policy.adopt(model, {ADAPTER: "adapter0"})
+
+
+def base_name(given: str) -> str:
+    """The name a base goes by when it is not a version yet: a folder's own name, or the hub name."""
+    return Path(given).name if Path(given).is_dir() else given
 
 
 def register(run: Run, config: SFTConfig, base: t.ModelVersion | None, folder: Path, manifest: dict[str, Any]) -> str:
@@ -149,13 +156,12 @@ def register(run: Run, config: SFTConfig, base: t.ModelVersion | None, folder: P
         if base is None:
             path = Path(config.base_model)
             stored = str(path.resolve()) if path.is_dir() else config.base_model
-            name = path.name if path.is_dir() else config.base_model
             known = session.scalar(
                 select(t.ModelVersion).where(t.ModelVersion.path == stored, t.ModelVersion.kind == VersionKind.BASE.value)
             )
             base = known or register_version(
                 session,
-                name=name,
+                name=base_name(config.base_model),
                 kind=VersionKind.BASE,
                 path=stored,
                 content_hash=folder_hash(path) if path.is_dir() else "",

@@ -37,8 +37,8 @@ class DemoBaseConfig(JobConfig):
         advanced=True,
         ge=300,
     )
-    num_documents: int = option(5500, "Plain texts to pretrain on.", "预训练文本数量。", advanced=True, ge=16)
-    num_chats: int = option(2500, "Imperfect chat answers to pretrain on.", "预训练对话数量。", advanced=True, ge=1)
+    num_documents: int = option(5000, "Plain texts to pretrain on.", "预训练文本数量。", advanced=True, ge=16)
+    num_chats: int = option(2200, "Imperfect chat answers to pretrain on.", "预训练对话数量。", advanced=True, ge=1)
     num_epochs: float = option(1.0, "Passes over the texts.", "训练轮数。", advanced=True, gt=0)
     init_std: float = option(0.08, "Standard deviation of the initial weights.", "初始权重标准差。", advanced=True, gt=0)
     learning_rate: float = option(3e-3, "Peak learning rate.", "最大学习率。", advanced=True, gt=0)

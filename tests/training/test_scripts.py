@@ -85,6 +85,8 @@ def test_ppo_then_evaluation(trained: Home) -> None:
     before, after = tensors(trained, "tiny-sft"), tensors(trained, "tiny-rl")
     assert before.keys() == after.keys()
     assert any((before[name] != after[name]).any() for name in before)
+    for version in (sft, rl):  # no path of this machine goes into what is hashed and shipped
+        assert json.loads((trained.resolve(version.path) / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny-base"
 
     logged = metrics(run_dir)
     assert [line["step"] for line in logged] == [1, 2]
