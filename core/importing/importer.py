@@ -142,8 +142,8 @@ def import_file(
     near = near_duplicates(
         [i.text for i in items], [i.language for i in items], on_progress=lambda d, n: on_progress("near_duplicates", d, n)
     )
-    _split(items, near, config)
-    _summarise(items, errors, near, report)
+    _split(items, near.groups, config)
+    _summarise(items, errors, near.pairs, report)
     folder.mkdir(parents=True, exist_ok=True)
     _write_rejected(folder / "rejected.jsonl", errors)
     if not items:
@@ -223,17 +223,20 @@ def _refuse_leaks(items: list[Item], errors: list[RowError], config: ImportConfi
     return kept
 
 
-def _split(items: list[Item], near: list[tuple[int, int, float]], config: ImportConfig) -> None:
-    groups = list(range(len(items)))
-    for later, earlier, _ in near:
-        groups[later] = earlier
-    by_digest: dict[str, int] = {}
+def _split(items: list[Item], groups: list[int], config: ImportConfig) -> None:
     digests = [item.digest for item in items]
-    for i, digest in enumerate(digests):
-        groups[i] = by_digest.setdefault(digest, groups[i])
+    by_digest: dict[str, int] = {}
+    for i, digest in enumerate(digests):  # the same prompt with several answers is several items
+        groups[i] = groups[by_digest.setdefault(digest, i)]
+    # a group's fate hangs on its member with the smallest digest, not on the one that happens to stand first in the file
+    leaders: dict[int, int] = {}
+    for i, group in enumerate(groups):
+        if digests[i] < digests[leaders.setdefault(group, i)]:
+            leaders[group] = i
     for item in items:
         item.risk = item.risk or prompt_risk(item.messages, item.language)
-    free = assign(digests, [f"{i.language}/{i.risk}/{i.category}" for i in items], groups, config.seed)
+    strata = [f"{i.language}/{i.risk}/{i.category}" for i in items]
+    free = assign(digests, strata, [leaders[group] for group in groups], config.seed)
     for item, split in zip(items, free, strict=True):
         item.split = item.split or (Split(config.split) if config.split else split)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from core.errors import UserError
 from core.home import Home
@@ -16,7 +17,7 @@ from core.importing import readers
 from core.importing.importer import import_file, preview
 from core.jobs.configs import ImportConfig
 from db import tables as t
-from db.engine import read_session
+from db.engine import read_session, write_session
 
 
 def run_import(home: Home, path: Path, **values: Any) -> Any:
@@ -161,22 +162,39 @@ def test_parquet_and_nan(home: Home, tmp_path: Path) -> None:
 
 
 def test_splits_are_deterministic_stratified_and_keep_near_duplicates_together(home: Home, tmp_path: Path) -> None:
-    rows = [{"prompt": f"Patient number {i} has had a cough for {i} days and a sore throat, what helps?"} for i in range(200)]
-    rows += [{"prompt": f"第{i}位患者头痛{i}天，伴有恶心，应当如何处理？"} for i in range(100)]
-    path = write_lines(tmp_path / "s.jsonl", rows)
-    run_import(home, path, dataset="one")
-    path = write_lines(tmp_path / "s2.jsonl", rows[::-1])
+    rng = random.Random(1)
+    english, chinese = [f"word{i}" for i in range(400)], "头痛发热咳嗽胸闷腹泻恶心乏力失眠皮疹水肿心悸眩晕便秘尿频耳鸣鼻塞咽痛腰酸背麻"
+    texts = [" ".join(rng.choices(english, k=20)) for _ in range(300)] + ["".join(rng.choices(chinese, k=25)) for _ in range(150)]
+    families = [[text, text + (" ok" if text[0] == "w" else "吗"), text + (" ok so" if text[0] == "w" else "吗？")] for text in texts[:40]]
+    texts += [one for family in families for one in family[1:]]
+    rows = [{"prompt": text} for text in texts]
 
-    def splits(name: str) -> dict[str, str]:
-        with read_session() as session:
-            query = select(t.Sample.text, t.Sample.split).join(t.Dataset).where(t.Dataset.name == name)
-            return dict(session.execute(query).all())
+    def splits(**config: Any) -> dict[str, tuple[str, str]]:
+        run_import(home, write_lines(tmp_path / "rows.jsonl", rows), **config)
+        with write_session() as session:  # taken away again: a second import would rightly refuse what is held out already
+            found = {row.text: (row.split, row.language) for row in session.scalars(select(t.Sample))}
+            session.execute(delete(t.Sample))
+            session.execute(delete(t.Dataset))
+        return found
 
-    first = splits("one")
-    assert set(first.values()) <= {"train", "dev", "test"}
-    shown = preview(path)
+    found = splits()
+    rng.shuffle(rows)
+    assert splits() == found
+    assert splits(seed=1) != found
+    assert len(found) == len(texts)
+    for family in families:
+        assert len({found[text][0] for text in family}) == 1, family
+    for language, num in (("en", 300), ("zh", 150)):  # shares of the families, which travel as one
+        leaders = [split for text, (split, of) in found.items() if of == language and text in texts[:450]]
+        for name, share in (("train", 0.8), ("dev", 0.1), ("test", 0.1)):
+            assert abs(leaders.count(name) - share * num) < 2.5, (language, name)
+
+
+def test_preview_shows_the_first_rows_as_they_would_be_stored(tmp_path: Path) -> None:
+    rows = [{"prompt": f"I have had a cough for {i} days, what helps?"} for i in range(30)]
+    shown = preview(write_lines(tmp_path / "s.jsonl", rows))
     assert shown.kind == "prompts"
-    assert shown.items[0].text == rows[-1]["prompt"]
+    assert [item.text for item in shown.items] == [row["prompt"] for row in rows[:20]]
 
 
 def test_real_chinese_export_in_gb18030(home: Home, shared_data: Path) -> None:

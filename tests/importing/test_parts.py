@@ -40,8 +40,18 @@ def test_near_duplicates_finds_what_a_full_comparison_finds() -> None:
     for i in range(0, 50):
         texts.append(texts[i] + " please")
     found = near_duplicates(texts, [Language.EN] * len(texts))
-    assert {later for later, _, _ in found} == set(range(150, 200))
-    assert all(similarity >= 0.85 for _, _, similarity in found)
+    assert {later for later, _, _ in found.pairs} == set(range(150, 200))
+    assert all(similarity >= 0.85 for _, _, similarity in found.pairs)
+    assert found.groups == [*range(150), *range(50)]
+
+
+def test_a_chain_of_near_duplicates_is_one_group_in_any_order() -> None:
+    words = [f"word{i}" for i in range(40)]
+    chain = [" ".join(words[i : i + 30]) for i in range(0, 8, 2)]  # neighbours are close, the ends are not
+    apart = near_duplicates([chain[0], chain[3]], [Language.EN] * 2)
+    assert apart.groups == [0, 1]
+    for order in ([0, 1, 2, 3], [3, 0, 2, 1], [0, 3, 1, 2]):
+        assert near_duplicates([chain[i] for i in order], [Language.EN] * 4).groups == [0] * 4
 
 
 def test_language_of_mixed_text() -> None:
