@@ -10,7 +10,9 @@ good the thinking. Callers that need a number for it (PPO) choose their own fixe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from core.records import Judgement, Reward, RewardConfig, RuleScore
 
@@ -19,6 +21,22 @@ PARTS = ("chain", "emergency", "prescription", "verbosity", "risk_penalty", "tea
 
 EMPTY_ANSWER = "empty_answer"
 NOTHING_SCORED = "nothing_scored"
+
+#: fewer rows with both rewards than this say nothing about a map; and how many of the newest rows it is fitted on
+MIN_MAP_ROWS = 64
+MAP_WINDOW = 500
+
+
+class AffineMap(NamedTuple):
+    """R' = a + b * R_rules: what the whole reward probably was, told from the rules alone. `r2` is None when R did not vary."""
+
+    a: float
+    b: float
+    n: int
+    r2: float | None
+
+    def __call__(self, rules_reward: float) -> float:
+        return self.a + self.b * rules_reward
 
 
 def combine(rules: Sequence[RuleScore], judgement: Judgement | None, config: RewardConfig) -> Reward:
@@ -52,6 +70,27 @@ def normalised_rules(rules: Sequence[RuleScore], config: RewardConfig) -> float 
         return None
     best = config.chain + config.emergency + config.teacher
     return min(1.0, max(0.0, reward.value / best)) if best > 0 else None
+
+
+def rules_only_map(rows: Iterable[tuple[float | None, float | None]], *, min_rows: int = MIN_MAP_ROWS) -> AffineMap | None:
+    """Least squares of the whole reward on the reward without teacher, for rollouts during which the teacher is out.
+
+    `rows` are pairs (R_rules, R) = (`combine(rules, None, config).value`, `combine(rules, judgement, config).value`) of completions
+    that the teacher did score, oldest first; the last `MAP_WINDOW` of those that have both numbers are used. None when fewer than
+    `min_rows` are left: the caller then has no map and must wait for the teacher. b is never negative, because a map that turns
+    the rules' order round would reward what they punish; where R_rules does not vary, b is 1 and only the level is moved.
+    """
+    known = [(x, y) for x, y in rows if x is not None and y is not None and math.isfinite(x) and math.isfinite(y)][-MAP_WINDOW:]
+    n = len(known)
+    if n < max(2, min_rows):
+        return None
+    mean_x, mean_y = sum(x for x, _ in known) / n, sum(y for _, y in known) / n
+    var_x = sum((x - mean_x) ** 2 for x, _ in known)
+    var_y = sum((y - mean_y) ** 2 for _, y in known)
+    slope = max(0.0, sum((x - mean_x) * (y - mean_y) for x, y in known) / var_x) if var_x > 1e-12 else 1.0
+    a = mean_y - slope * mean_x
+    error = sum((y - a - slope * x) ** 2 for x, y in known)
+    return AffineMap(a, slope, n, 1 - error / var_y if var_y > 1e-12 else None)
 
 
 def _weighted(weights: dict[str, float], parts: dict[str, float | None]) -> float | None:
