@@ -5,6 +5,7 @@ from db.tables.jobs import Job, Schedule
 from db.tables.models import BenchPair, BenchVote, Evaluation, ModelVersion, ServingEvent
 from db.tables.people import LoginFailure, LoginSession, OneTimeLogin, User
 from db.tables.record import AuditEntry
+from db.tables.release import Release, RollbackProposal, WatchLook
 from db.tables.retrieval import AskEvent, SearchIndex
 from db.tables.review import Adjudication, Conflict, Draft, SafetyCase
 from db.tables.scoring import Judgement, Reward, RewardConfig, RuleScore
@@ -27,8 +28,10 @@ __all__ = [
     "ModelVersion",
     "OneTimeLogin",
     "PreferencePair",
+    "Release",
     "Reward",
     "RewardConfig",
+    "RollbackProposal",
     "RuleScore",
     "SafetyCase",
     "Sample",
@@ -36,4 +39,5 @@ __all__ = [
     "SearchIndex",
     "ServingEvent",
     "User",
+    "WatchLook",
 ]
