@@ -20,7 +20,7 @@ from sqlalchemy import select
 from core.datasets import get_dataset
 from core.errors import NotFound, UserError
 from core.home import Home
-from core.jobs.configs import SFTConfig
+from core.jobs.configs_training import SFTConfig
 from core.models import check_name_free, folder_hash, register_version
 from core.policy import Policy, base_location
 from core.records import Message, Split, VersionKind

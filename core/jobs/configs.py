@@ -45,25 +45,6 @@ class DemoBaseConfig(JobConfig):
     tokens_per_batch: int = option(512, "Tokens per update.", "每次更新的词元数。", advanced=True, ge=32)
 
 
-class SFTConfig(JobConfig):
-    """Supervised fine-tuning of a LoRA adapter on prompts with reference answers."""
-
-    name: str = option(..., "Name of the model version to make.", "生成的模型版本名称。", min_length=1)
-    base_model: str = option(
-        "demo-base", "Model version, local folder or hub name to start from.", "起始模型：版本名、本地目录或 Hub 名称。"
-    )
-    dataset: str = option("demo", "Dataset with reference answers (train split).", "带参考答案的数据集（训练集）。")
-    num_epochs: float = option(1.0, "Passes over the data.", "训练轮数。", gt=0)
-    learning_rate: float = option(2e-3, "Peak learning rate.", "最大学习率。", gt=0)
-    batch_size: int = option(16, "Samples per update.", "每次更新的样本数。", ge=1)
-    lora_r: int = option(16, "LoRA rank.", "LoRA 秩。", ge=1)
-    lora_alpha: int = option(32, "LoRA scale.", "LoRA 缩放。", advanced=True, ge=1)
-    max_length: int = option(512, "Longest sample in tokens.", "样本最大词元数。", advanced=True, ge=16)
-    max_samples: int = option(0, "Use at most this many samples; 0 means all.", "最多使用的样本数；0 表示全部。", advanced=True, ge=0)
-    save_steps: int = option(50, "Write a checkpoint every N updates.", "每 N 步保存检查点。", advanced=True, ge=1)
-    seed: int = option(0, "Seed of weights, data order and dropout.", "随机种子。", ge=0)
-
-
 class SampleConfig(JobConfig):
     """Let a model version answer the prompts of a dataset."""
 
@@ -100,20 +81,31 @@ class ConflictsConfig(JobConfig):
 class PPOConfig(JobConfig):
     """RLAIF-PPO from an SFT adapter: reward by rules, teacher and the clinicians' reward config; KL to the frozen SFT."""
 
-    name: str = option(..., "Name of the model version to make.", "生成的模型版本名称。", min_length=1)
+    name: str = option(
+        "",
+        "Name of the model version to make; empty means rl-roundN with the next free number.",
+        "生成的模型版本名称；留空则为 rl-roundN（下一个空闲序号）。",
+    )
     sft_model: str = option("demo-sft", "SFT version: start and frozen reference.", "SFT 版本：起点与冻结参考。")
-    dataset: str = option("demo", "Dataset whose train prompts are used.", "使用的数据集（训练集提示）。")
+    dataset: str = option("demo", "Dataset or prompt set whose train prompts are used.", "使用的数据集或提示集（训练集提示）。")
     num_rollouts: int = option(24, "Rollout and update rounds.", "采样与更新的轮数。", ge=1)
-    rollout_batch_size: int = option(64, "Completions per rollout.", "每轮采样的回答数。", ge=1)
+    num_prompt_epochs: int = option(
+        0,
+        "Passes over all prompts; when above 0 the number of rollouts follows from it.",
+        "遍历全部提示的次数；大于 0 时由它决定采样轮数。",
+        ge=0,
+    )
+    rollout_batch_size: int = option(64, "Completions per rollout, all processes together.", "每轮采样的回答数（所有进程合计）。", ge=1)
     num_ppo_epochs: int = option(3, "Passes over each rollout.", "每轮数据的训练遍数。", ge=1)
-    mini_batch_size: int = option(32, "Samples per update.", "每次更新的样本数。", ge=1)
+    mini_batch_size: int = option(32, "Samples per update, all processes together.", "每次更新的样本数（所有进程合计）。", ge=1)
     learning_rate: float = option(2e-3, "Learning rate of adapter and value head.", "学习率。", gt=0)
     kl_coef: float = option(0.03, "Start of the adaptive KL coefficient.", "KL 系数初值。", ge=0)
     target_kl: float = option(6.0, "KL to the reference aimed at, in nats per sequence.", "目标 KL（每序列 nats）。", gt=0)
     max_new_tokens: int = option(160, "Longest completion in tokens.", "回答最大词元数。", ge=1)
     temperature: float = option(1.0, "Sampling temperature during rollouts.", "采样温度。", advanced=True, gt=0)
     gamma: float = option(1.0, "Discount.", "折扣因子。", advanced=True, gt=0, le=1)
-    lam: float = option(1.0, "GAE lambda.", "GAE λ。", advanced=True, ge=0, le=1)
+    lam: float = option(1.0, "GAE lambda of the policy's advantages.", "策略优势的 GAE λ。", advanced=True, ge=0, le=1)
+    lam_value: float = option(1.0, "GAE lambda of the critic's returns.", "价值回报的 GAE λ。", advanced=True, ge=0, le=1)
     cliprange: float = option(0.2, "Policy clip range.", "策略裁剪范围。", advanced=True, gt=0)
     cliprange_value: float = option(0.2, "Value clip range.", "价值裁剪范围。", advanced=True, gt=0)
     vf_coef: float = option(0.1, "Weight of the value loss.", "价值损失权重。", advanced=True, ge=0)
@@ -130,8 +122,54 @@ class PPOConfig(JobConfig):
     failure_score: float = option(
         -0.5, "Score of an answer that is empty or never ends.", "空回答或未结束回答的固定得分。", advanced=True, le=0
     )
+    overlong_tokens: int = option(
+        16,
+        "An answer that ends within this many tokens of the limit loses part of the penalty below; 0 switches it off.",
+        "距长度上限不足该词元数时按比例扣分；0 表示关闭。",
+        advanced=True,
+        ge=0,
+    )
+    overlong_penalty: float = option(
+        0.2, "Taken off the score of an answer that ends at the very limit.", "恰在上限处结束的回答所扣分数。", advanced=True, ge=0
+    )
+    max_unscored: float = option(
+        0.1,
+        "A rollout goes over to rules only when the teacher leaves more than this share of its finished answers unscored.",
+        "教师未评分的比例超过该值时，整轮改为仅用规则。",
+        advanced=True,
+        ge=0,
+        lt=1,
+    )
+    teacher_wait_minutes: float = option(
+        10.0,
+        "How long to wait for a teacher that is down while rules alone cannot stand in yet (too few answers with both scores).",
+        "教师不可用且尚不能以规则代替（双评分样本不足）时的最长等待（分钟）。",
+        advanced=True,
+        ge=0,
+    )
+    rollout_engine: Literal["transformers", "vllm"] = option(
+        "transformers",
+        "What samples the rollouts; vllm needs a GPU and the vllm package.",
+        "采样引擎；vllm 需要 GPU 与 vllm 包。",
+        advanced=True,
+    )
+    gradient_checkpointing: Literal["auto", "on", "off"] = option(
+        "auto",
+        "Recompute activations to save memory: auto (on a GPU only), on, off.",
+        "以重算激活换取显存：auto（仅在 GPU 上）、on、off。",
+        advanced=True,
+    )
+    num_processes: int = option(
+        1,
+        "Processes (one per GPU) that share each update; above 1 the job runs under accelerate launch.",
+        "共同完成每次更新的进程数（每块 GPU 一个）；大于 1 时通过 accelerate launch 启动。",
+        advanced=True,
+        ge=1,
+        le=64,
+    )
     decay: bool = option(True, "Lower the learning rate linearly to a fifth.", "学习率线性降至五分之一。", advanced=True)
     save_steps: int = option(4, "Write a checkpoint every N rollouts.", "每 N 轮保存检查点。", advanced=True, ge=1)
+    sample_steps: int = option(4, "Write a table of samples every N rollouts.", "每 N 轮写出样本表。", advanced=True, ge=1)
     seed: int = option(0, "Seed of sampling, data order and value head.", "随机种子。", ge=0)
 
 

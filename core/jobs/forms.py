@@ -35,6 +35,8 @@ _SENTENCES = {
     "float_parsing": "bad_not_number",
     "float_type": "bad_not_number",
     "literal_error": "bad_choice",
+    "not_a_divisor": "bad_not_a_divisor",
+    "needs_engine": "bad_needs_engine",
 }
 
 

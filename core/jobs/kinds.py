@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from core.errors import NotFound
 from core.jobs import configs as c
+from core.jobs import configs_training as ct
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,15 @@ KINDS: dict[str, JobKind] = {
     kind.name: kind
     for kind in (
         JobKind("demo_base", c.DemoBaseConfig, "training.demo_base", "gpu", "Build the demo base model", "构建演示基础模型"),
-        JobKind("sft", c.SFTConfig, "training.sft", "gpu", "Supervised fine-tuning (SFT)", "监督微调（SFT）"),
+        JobKind("sft", ct.SFTConfig, "training.sft", "gpu", "Supervised fine-tuning (SFT)", "监督微调（SFT）"),
         JobKind("sample", c.SampleConfig, "training.sample", "gpu", "Sample completions", "采样回答"),
         JobKind("score", c.ScoreConfig, "training.score", "cpu", "Score completions", "为回答评分"),
         JobKind("conflicts", c.ConflictsConfig, "training.conflicts", "cpu", "Detect conflicts", "检测分歧"),
         JobKind("ppo", c.PPOConfig, "training.ppo", "gpu", "Reinforcement learning (PPO)", "强化学习（PPO）"),
+        JobKind("grpo", ct.GRPOConfig, "training.grpo", "gpu", "Reinforcement learning (GRPO)", "强化学习（GRPO）"),
+        JobKind(
+            "preferences", ct.PreferencesConfig, "training.preferences", "gpu", "Learn from preferences (DPO, KTO)", "偏好学习（DPO、KTO）"
+        ),
         JobKind("evaluate", c.EvaluateConfig, "training.evaluate", "gpu", "Evaluate versions", "评测版本"),
         JobKind("index", c.IndexConfig, "training.index", "cpu", "Build a search index", "构建检索索引"),
         JobKind("import", c.ImportConfig, "training.import_data", "cpu", "Import data", "导入数据", max_attempts=1, is_startable=False),
