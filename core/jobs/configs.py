@@ -105,7 +105,7 @@ class PPOConfig(JobConfig):
     temperature: float = option(1.0, "Sampling temperature during rollouts.", "采样温度。", advanced=True, gt=0)
     gamma: float = option(1.0, "Discount.", "折扣因子。", advanced=True, gt=0, le=1)
     lam: float = option(1.0, "GAE lambda of the policy's advantages.", "策略优势的 GAE λ。", advanced=True, ge=0, le=1)
-    lam_value: float = option(1.0, "GAE lambda of the critic's returns.", "价值回报的 GAE λ。", advanced=True, ge=0, le=1)
+    lam_critic: float = option(1.0, "GAE lambda of the critic's returns.", "价值回报的 GAE λ。", advanced=True, ge=0, le=1)
     cliprange: float = option(0.2, "Policy clip range.", "策略裁剪范围。", advanced=True, gt=0)
     cliprange_value: float = option(0.2, "Value clip range.", "价值裁剪范围。", advanced=True, gt=0)
     vf_coef: float = option(0.1, "Weight of the value loss.", "价值损失权重。", advanced=True, ge=0)
@@ -122,15 +122,42 @@ class PPOConfig(JobConfig):
     failure_score: float = option(
         -0.5, "Score of an answer that is empty or never ends.", "空回答或未结束回答的固定得分。", advanced=True, le=0
     )
-    overlong_tokens: int = option(
-        16,
-        "An answer that ends within this many tokens of the limit loses part of the penalty below; 0 switches it off.",
+    eos_penalty: float = option(
+        0.0,
+        "Taken off the score of an answer that never ends, beside the failure score.",
+        "未结束回答在固定得分之外的扣分。",
+        advanced=True,
+        ge=0,
+    )
+    overlong_buffer: int = option(
+        0,
+        "An answer within this many tokens of the limit loses a growing part of the penalty below; 0 switches it off.",
         "距长度上限不足该词元数时按比例扣分；0 表示关闭。",
         advanced=True,
         ge=0,
     )
     overlong_penalty: float = option(
-        0.2, "Taken off the score of an answer that ends at the very limit.", "恰在上限处结束的回答所扣分数。", advanced=True, ge=0
+        0.5, "Taken off the score of an answer that reaches the limit.", "达到长度上限的回答所扣分数。", advanced=True, ge=0
+    )
+    scale_scores: bool = option(False, "Divide scores by their running standard deviation.", "用得分的累计标准差缩放得分。", advanced=True)
+    max_grad_norm: float = option(1.0, "Gradients are clipped to this norm.", "梯度裁剪的范数上限。", advanced=True, gt=0)
+    max_trained_share: float = option(
+        0.05,
+        "Refuse to train a larger share of a real model's parameters than this.",
+        "真实模型可训练参数占比的上限，超过则拒绝训练。",
+        advanced=True,
+        gt=0,
+        le=1,
+    )
+    micro_batch_tokens: int = option(
+        0,
+        "Padded tokens per forward pass; 0 chooses by device. Never changes the result.",
+        "每次前向的词元数；0 按设备选择，不影响结果。",
+        advanced=True,
+        ge=0,
+    )
+    sample_batch_size: int = option(
+        0, "Rows generated together; 0 means the whole rollout.", "同时生成的行数；0 表示整轮。", advanced=True, ge=0
     )
     max_unscored: float = option(
         0.1,
