@@ -1,6 +1,7 @@
 """All tables, by room. `from db import tables as t` and then `t.Sample`, `t.Job` ..."""
 
 from db.tables.data import Completion, Dataset, PreferencePair, Sample
+from db.tables.hack_watch import HackAnswer
 from db.tables.jobs import Job, Schedule
 from db.tables.models import BenchPair, BenchVote, Evaluation, ModelVersion, ServingEvent
 from db.tables.people import LoginFailure, LoginSession, OneTimeLogin, User
@@ -21,6 +22,7 @@ __all__ = [
     "Dataset",
     "Draft",
     "Evaluation",
+    "HackAnswer",
     "Job",
     "Judgement",
     "LoginFailure",

@@ -53,9 +53,10 @@ class Judgement(Base):
 
 
 class RewardConfig(Base):
-    """Weights of the reward. A change is a new row: proposed, then approved by a person."""
+    """Weights of the reward. A change is a new row: proposed, then approved or rejected by a person; the newest approved is in force."""
 
     __tablename__ = "reward_configs"
+    __table_args__ = (CheckConstraint("status IN ('proposed','approved','rejected')", name="status"),)
 
     id: Mapped[pk] = mapped_column(init=False)
     version: Mapped[short] = mapped_column(unique=True)
@@ -64,12 +65,24 @@ class RewardConfig(Base):
     risk_penalty: Mapped[float]
     teacher: Mapped[float]
     conflict_threshold: Mapped[float]
-    #: proposed, approved
+    #: proposed, approved, rejected
     status: Mapped[short] = mapped_column(default="proposed")
     reason: Mapped[str] = mapped_column(default="")
+    #: who proposed it; NULL for the shipped one
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"), default=None)
+    #: who decided (approved or rejected)
     approved_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"), default=None)
     created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
+    #: the version in force when this one was proposed
+    parent_version: Mapped[short | None] = mapped_column(default=None)
+    #: what speaks for it: the calibration's report, or what the person attached
+    evidence: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    #: rewards from which on a verdict is more likely than not at least minor, ... as fitted; NULL when never fitted
+    verdict_thresholds: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    decided_at: Mapped[datetime | None] = mapped_column(default=None)
+    decision_reason: Mapped[str] = mapped_column(default="", server_default="")
+    signed_name: Mapped[short | None] = mapped_column(default=None)
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), default=None)
 
 
 class Reward(Base):
