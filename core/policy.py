@@ -223,10 +223,12 @@ class Policy:
         seeds: Sequence[int],
         batch_size: int = 64,
         on_progress: Callable[[int], None] | None = None,
+        on_finished: Callable[[int, list[int]], None] | None = None,
     ) -> list[list[int]]:
         """Completion ids (end token included where reached) for each prompt, in the order given; one seed per row.
 
-        Rows of similar length share a batch; `on_progress` gets the number of prompts answered so far.
+        Rows of similar length share a batch; `on_progress` gets the number of prompts answered so far, `on_finished` each row's
+        number and completion as soon as that row has ended, while its neighbours still generate.
         """
         completions: list[list[int]] = [[] for _ in prompt_ids]
         order = sorted(range(len(prompt_ids)), key=lambda i: -len(prompt_ids[i]))
@@ -237,6 +239,8 @@ class Policy:
                 for i, token in zip(rows, tokens, strict=True):
                     if token is not None:
                         completions[i].append(token)
+                        if on_finished and (token in self.eos_ids or len(completions[i]) == max_new_tokens):
+                            on_finished(i, completions[i])
             if on_progress:
                 on_progress(min(start + batch_size, len(order)))
         return completions

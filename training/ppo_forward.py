@@ -1,7 +1,7 @@
 """PPO's forward passes: log-probabilities and values of response tokens, in micro-batches that pad little.
 
 Sequences are right-padded and only response tokens are kept, flat and in row order, so nothing here depends on how rows are
-grouped: splitting a minibatch never changes its loss. Called by training.ppo.
+grouped: splitting a minibatch never changes its loss. Called by training.ppo_learner.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from core.jobs.configs import PPOConfig
 from core.policy import Policy
 from training.causal import trunk_and_head
 
@@ -23,8 +24,8 @@ MICRO_TOKENS = {"cpu": 1536, "cuda": 8192}
 LOGITS_AT_ONCE = 2**27
 
 
-def micro_tokens(policy: Policy) -> int:
-    return MICRO_TOKENS["cuda" if policy.device.startswith("cuda") else "cpu"]
+def micro_tokens(policy: Policy, config: PPOConfig) -> int:
+    return config.micro_batch_tokens or MICRO_TOKENS["cuda" if policy.device.startswith("cuda") else "cpu"]
 
 
 def micro_batches(queries: list[list[int]], responses: list[list[int]], rows: Sequence[int], max_tokens: int) -> Iterator[list[int]]:

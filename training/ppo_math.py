@@ -1,6 +1,6 @@
 """The arithmetic of PPO on padded batches. All tensors are (B, T) over response tokens; `mask` is 1 on real ones, 0 on padding.
 
-Every mean is a masked one: padding dilutes plain means, and an early stop on a diluted KL fires late. Called by training.ppo;
+Every mean is a masked one: padding dilutes plain means, and an early stop on a diluted KL fires late. Called by training.ppo_learner;
 tests compare each function with an independent one.
 """
 
@@ -96,3 +96,40 @@ class KLController:
         """`kl` in nats per sequence, measured on `num_samples` completions."""
         error = min(0.2, max(-0.2, kl / self.target - 1))
         self.kl_coef *= 1 + error * num_samples / self.horizon
+
+    def state_dict(self) -> dict[str, float]:
+        return {"kl_coef": self.kl_coef}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.kl_coef = state["kl_coef"]
+
+
+def overlong_penalty(lengths: Tensor, cap: int, buffer: int, penalty: float) -> Tensor:
+    """Zero up to `cap - buffer` tokens, then linearly down to `-penalty` at the cap (soft overlong punishment, DAPO 2503.14476)."""
+    return -penalty * ((lengths - (cap - buffer)) / buffer).clamp(0, 1)
+
+
+class RunningStats:
+    """Mean and (population) deviation of all numbers seen since the run began, by Welford's method; belongs in the checkpoint."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = 0.0
+        self.squares = 0.0
+
+    @property
+    def std(self) -> float:
+        return (self.squares / self.count) ** 0.5 if self.count else 0.0
+
+    def add(self, values: Tensor) -> None:
+        for value in values.tolist():
+            self.count += 1
+            delta = value - self.mean
+            self.mean += delta / self.count
+            self.squares += delta * (value - self.mean)
+
+    def state_dict(self) -> dict[str, float]:
+        return {"count": self.count, "mean": self.mean, "squares": self.squares}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.count, self.mean, self.squares = int(state["count"]), state["mean"], state["squares"]
