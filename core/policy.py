@@ -46,7 +46,7 @@ class VersionFiles:
 
 
 def version_files(session: Session, home: Home, version: t.ModelVersion) -> VersionFiles:
-    """The files of a stored version.
+    """The files of a stored version. One whose folder is a whole model (full fine-tuning) is its own base.
 
     Raises UserError("training.external_version") for a remote endpoint, Unavailable("training.weights_missing") when the
     folder is gone, NotFound("models.no_such_version") for an adapter whose base row is gone.
@@ -55,6 +55,8 @@ def version_files(session: Session, home: Home, version: t.ModelVersion) -> Vers
         raise UserError("training.external_version", name=version.name)
     if version.kind == VersionKind.BASE:
         return VersionFiles(base_location(home, version.path), None)
+    if is_whole_model(home, version):
+        return VersionFiles(str(home.resolve(version.path)), None)
     base = session.get(t.ModelVersion, version.base_version_id) if version.base_version_id else None
     if base is None:
         raise NotFound("models.no_such_version", name=f"{version.name} (base)")
@@ -62,6 +64,12 @@ def version_files(session: Session, home: Home, version: t.ModelVersion) -> Vers
     if not (adapter / "adapter_config.json").is_file():
         raise Unavailable("training.weights_missing", name=version.name, path=adapter)
     return VersionFiles(base_location(home, base.path), adapter)
+
+
+def is_whole_model(home: Home, version: t.ModelVersion) -> bool:
+    """Does this version's folder hold all weights of a model, not an adapter that needs a base?"""
+    folder = home.resolve(version.path)
+    return (folder / "config.json").is_file() and any(folder.glob("model*.safetensors")) and not (folder / "adapter_config.json").exists()
 
 
 def base_location(home: Home, stored: str) -> str:
