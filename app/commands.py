@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from core.i18n import error_text
 from core.jobs import files, forms
 from core.jobs import views as jobs
 from core.jobs.kinds import KINDS, job_kind
+from core.jobs.tasks import argv_of
 from core.records import CancelMode, Message
 from core.settings import ROOT, describe, load_settings
 from db.engine import read_session
@@ -130,7 +130,7 @@ def run_or_queue(kind: str, values: dict[str, Any], *, is_foreground: bool) -> N
     run_dir.mkdir(parents=True)
     (run_dir / "config.json").write_text(config.model_dump_json(indent=1), encoding="utf-8")
     environment = {**os.environ, "CONSILIUM_HOME": str(home.root)}
-    command = [sys.executable, "-m", job_kind(kind).module, "--run-dir", str(run_dir)]
+    command = argv_of(kind, config.model_dump(), run_dir)
     code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
     say(word("job_ended", code=code, path=run_dir))
     if code:

@@ -12,6 +12,9 @@ Every training script starts with `run = Run.open()` and writes only into `run.d
     STOP            written by "stop and save": save a checkpoint, write the result and leave
 
 Exit codes: 0 done, 3 stopped on request after saving, 4 an error a person can mend (error.json), anything else a crash.
+
+Under `accelerate launch` every process holds a `Run`; only the first one (`is_main`) writes, and the exit code is passed on
+through ranks.json, because the launcher above knows only 0 and 1 (`core.jobs.launch.ranks`).
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from core.errors import UserError
 from core.home import Home, current_home
 from core.i18n import error_text
 from core.jobs.configs import JobConfig
+from core.jobs.launch.ranks import RANKS_FILE
 
 EXIT_STOPPED = 3
 EXIT_USER_ERROR = 4
@@ -55,6 +59,8 @@ class Run:
         self.job_id = job_id
         self.home = home
         self.checkpoints = directory / "checkpoints"
+        #: False for the other processes of a distributed training: they compute, and write nothing
+        self.is_main = int(os.environ.get("RANK", "0")) == 0
         self._phase = ""
         self._phase_started = time.monotonic()
         self._done_at_start = 0
@@ -78,6 +84,8 @@ class Run:
     def log(self, step: int, **metrics: float) -> None:
         """Append one line of metrics (the field's names: `objective/kl`, `loss/policy_avg`, ...; `/` is written as given)."""
         self._metrics = {**self._metrics, **metrics}
+        if not self.is_main:
+            return
         line = json.dumps({"step": step, "at": time.time(), **metrics})
         try:
             with (self.dir / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -96,9 +104,13 @@ class Run:
 
     def result(self, **values: Any) -> None:
         """What came out (model version, counts, report path ...), shown on the job's page."""
+        if not self.is_main:
+            return
         write_json(self.dir / "result.json", values)
 
     def _write(self, name: str, value: Any) -> None:
+        if not self.is_main:
+            return
         try:
             write_json(self.dir / name, value)
         except OSError as error:
@@ -118,8 +130,17 @@ def main(body: Callable[[Run], None]) -> None:
         run._write("done.json", {"attempt": int(os.environ.get("CONSILIUM_ATTEMPT", "1"))})
     except StopRequested:
         print("stopped on request; checkpoint saved", flush=True)
-        sys.exit(EXIT_STOPPED)
+        sys.exit(leave(directory, EXIT_STOPPED))
     except UserError as error:
         write_json(directory / "error.json", {"code": error.code, "params": {k: str(v) for k, v in error.params.items()}})
         print(error_text(error, "en"), file=sys.stderr, flush=True)
+        leave(directory, EXIT_USER_ERROR)
         sys.exit(EXIT_USER_ERROR)
+
+
+def leave(directory: Path, code: int) -> int:
+    """The code to end with: itself, but 0 for one of several processes that all stopped in agreement, with the code noted."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return code
+    write_json(directory / RANKS_FILE, {"attempt": int(os.environ.get("CONSILIUM_ATTEMPT", "1")), "code": code})
+    return 0

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from core.home import Home
 from core.jobs.kinds import job_kind
@@ -19,8 +22,19 @@ def task_of(home: Home, job: t.Job) -> Task:
     env = {"CONSILIUM_HOME": str(home.root), "CONSILIUM_JOB_ID": str(job.id), "PYTHONUNBUFFERED": "1"}
     if home.settings.num_threads:
         env["OMP_NUM_THREADS"] = str(home.settings.num_threads)
-    argv = (sys.executable, "-m", job_kind(job.kind).module, "--run-dir", str(run_dir))
-    return Task(job.id, job.attempt, run_dir, argv, ROOT, job.slot or "", job.restarts, env)
+    return Task(job.id, job.attempt, run_dir, argv_of(job.kind, job.config, run_dir), ROOT, job.slot or "", job.restarts, env)
+
+
+def argv_of(kind: str, config: Mapping[str, Any], run_dir: Path) -> tuple[str, ...]:
+    """The command of a job: its module, under `accelerate launch` when its config asks for several processes.
+
+    Raises NotFound("unknown_job_kind").
+    """
+    module = job_kind(kind).module
+    num_processes = int(config.get("num_processes") or 1)
+    if num_processes == 1:
+        return (sys.executable, "-m", module, "--run-dir", str(run_dir))
+    return (sys.executable, "-m", "core.jobs.launch.ranks", "--num-processes", str(num_processes), module, "--run-dir", str(run_dir))
 
 
 def write_config(task: Task, job: t.Job) -> None:
