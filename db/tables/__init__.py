@@ -1,6 +1,7 @@
 """All tables, by room. `from db import tables as t` and then `t.Sample`, `t.Job` ..."""
 
 from db.tables.data import Completion, Dataset, PreferencePair, Sample
+from db.tables.exports import Export, Webhook
 from db.tables.hack_watch import HackAnswer
 from db.tables.jobs import Job, Schedule
 from db.tables.models import BenchPair, BenchVote, Evaluation, ModelVersion, ServingEvent
@@ -22,6 +23,7 @@ __all__ = [
     "Dataset",
     "Draft",
     "Evaluation",
+    "Export",
     "HackAnswer",
     "Job",
     "Judgement",
@@ -42,4 +44,5 @@ __all__ = [
     "ServingEvent",
     "User",
     "WatchLook",
+    "Webhook",
 ]
