@@ -12,8 +12,9 @@ from typing import Any
 
 import typer
 
-from app import checks
+from app import checks, release_commands
 from app.console import help_text, language, say, word
+from app.reward_commands import reward_commands
 from core import accounts, audit, health
 from core.errors import NotFound, UserError
 from core.home import current_home
@@ -47,9 +48,11 @@ def register(cli: typer.Typer) -> None:
     for kind in ("sample", "score"):
         cli.command(kind, help=help_text(kind), context_settings={**LOOSE, "help_option_names": []})(_shortcut(kind))
     cli.add_typer(job_commands, name="jobs")
+    release_commands.register(cli, as_meant, run_or_queue)
     cli.command(help=help_text("demo"))(demo)
     cli.command(help=help_text("settings"))(settings)
     cli.add_typer(audit_commands, name="audit")
+    cli.add_typer(reward_commands, name="reward")
     cli.command(help=help_text("test"), context_settings={**LOOSE, "help_option_names": []})(test)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from core.home import Home, current_home
@@ -78,12 +78,22 @@ def open_scorer(source: Session | Home) -> Scorer:
     return Scorer(load_lexicons(), open_teacher(current_home().settings), reward_config(source) or FIRST_CONFIG)
 
 
-def reward_config(session: Session) -> RewardConfig | None:
-    """The newest approved reward config, or None when none was stored yet."""
-    row = session.scalar(select(t.RewardConfig).where(t.RewardConfig.status == "approved").order_by(t.RewardConfig.id.desc()).limit(1))
-    if row is None:
-        return None
+def config_row(session: Session) -> t.RewardConfig | None:
+    """The row in force: the one that was approved last. A proposal may be approved after a later one, so its number says nothing."""
+    decided = func.coalesce(t.RewardConfig.decided_at, t.RewardConfig.created_at)
+    query = select(t.RewardConfig).where(t.RewardConfig.status == "approved").order_by(decided.desc(), t.RewardConfig.id.desc())
+    return session.scalar(query.limit(1))
+
+
+def load_config(row: t.RewardConfig) -> RewardConfig:
+    """The record of a stored config."""
     return RewardConfig(row.version, row.chain, row.emergency, row.risk_penalty, row.teacher, row.conflict_threshold)
+
+
+def reward_config(session: Session) -> RewardConfig | None:
+    """The reward config in force, or None when none was stored yet."""
+    row = config_row(session)
+    return None if row is None else load_config(row)
 
 
 def ensure_reward_config() -> RewardConfig:

@@ -20,7 +20,8 @@ LAYERS = ("core", "db", "app", "training", "pages")
 #: core without a database: rules, arithmetic and text. Each may import only the others (and packages).
 PURE = {
     "core.agreement", "core.completions", "core.conflicts", "core.errors", "core.expansion", "core.i18n", "core.lexicons",
-    "core.notices", "core.records", "core.rewards", "core.rules", "core.statistics", "core.jobs.configs", "core.jobs.configs_training", "core.jobs.kinds",
+    "core.calibration", "core.content", "core.mentions", "core.notices", "core.prompt_sets", "core.records",
+    "core.reward_features", "core.reward_limits", "core.reward_watch", "core.rewards", "core.rules", "core.statistics", "core.jobs.configs", "core.jobs.configs_training", "core.jobs.kinds",
     "core.retrieval.chunk", "core.retrieval.fuse", "core.retrieval.metrics", "core.retrieval.tokens",
 }  # fmt: skip
 #: what pages may use of app: shared pieces, and pieces of one page that would not fit in its file
