@@ -8,7 +8,7 @@ questions the guidelines answer pass, and 8-10 % of questions about other diseas
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from core.completions import sentences
@@ -60,12 +60,21 @@ def subject(question: str) -> list[str]:
     return [token for token in tokens if token not in GENERIC] or tokens
 
 
+def words_of(text: str) -> frozenset[str]:
+    """What `covered` looks into, so that a text is cut once for many questions about it."""
+    return frozenset(tokenise(text)) | frozenset(singles(text))
+
+
 def coverage(tokens: Sequence[str], text: str, weight: Weight) -> float:
-    """Share of `tokens` (as `subject` returns them), by weight, that occur in `text`; 0 for no tokens.
+    """`covered` by the words of `text`."""
+    return covered(tokens, words_of(text), weight)
+
+
+def covered(tokens: Sequence[str], there: Collection[str], weight: Weight) -> float:
+    """Share of `tokens` (as `subject` returns them), by weight, that occur among the words `there`; 0 for no tokens.
 
     A missing pair of characters between two found ones only spans two words ("孕妇感冒": 妇感) and does not count as missing.
     """
-    there = set(tokenise(text)) | set(singles(text))
     is_found = [token in there for token in tokens]
     total = found = 0.0
     seen: set[str] = set()
