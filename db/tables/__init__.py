@@ -6,6 +6,7 @@ from db.tables.hack_watch import HackAnswer
 from db.tables.jobs import Job, Schedule
 from db.tables.models import BenchPair, BenchVote, Evaluation, ModelVersion, ServingEvent
 from db.tables.people import LoginFailure, LoginSession, OneTimeLogin, User
+from db.tables.plan import Assignment, Draw, DrawItem
 from db.tables.record import AuditEntry
 from db.tables.release import Release, RollbackProposal, WatchLook
 from db.tables.retrieval import AskEvent, SearchIndex
@@ -15,6 +16,7 @@ from db.tables.scoring import Judgement, Reward, RewardConfig, RuleScore
 __all__ = [
     "Adjudication",
     "AskEvent",
+    "Assignment",
     "AuditEntry",
     "BenchPair",
     "BenchVote",
@@ -22,6 +24,8 @@ __all__ = [
     "Conflict",
     "Dataset",
     "Draft",
+    "Draw",
+    "DrawItem",
     "Evaluation",
     "Export",
     "HackAnswer",

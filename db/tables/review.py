@@ -44,6 +44,12 @@ class Conflict(Base):
     version: Mapped[int] = mapped_column(default=0)
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), default=None)
     created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
+    #: how many people read it before it can be closed
+    overlap: Mapped[int] = mapped_column(default=1, server_default="1")
+    #: since when its readers' verdicts wait for an arbiter; kept after the ruling
+    arbitration_at: Mapped[datetime | None] = mapped_column(default=None)
+    #: the gap by which queues are ordered: a control's or a repeat's is borrowed, so that the order gives nothing away
+    order_gap: Mapped[float | None] = mapped_column(default=None)
 
 
 class Adjudication(Base):
@@ -84,6 +90,10 @@ class Adjudication(Base):
     #: an earlier row of the same case that this one corrects
     supersedes_id: Mapped[int | None] = mapped_column(ForeignKey("adjudications.id"), default=None)
     created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
+    #: reader, or arbiter: a signed ruling over the readers' verdicts
+    role: Mapped[short] = mapped_column(default="reader", server_default="reader")
+    #: an arbiter's sides: row -> A, B, C (a reader) or M (the arbiter's own)
+    taken: Mapped[dict[str, Any]] = mapped_column(default_factory=dict, server_default="{}")
 
 
 class Draft(Base):
