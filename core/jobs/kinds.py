@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from core.errors import NotFound
 from core.jobs import configs as c
+from core.jobs import configs_release as cr
 from core.jobs import configs_training as ct
 
 
@@ -38,6 +39,8 @@ KINDS: dict[str, JobKind] = {
             "preferences", ct.PreferencesConfig, "training.preferences", "gpu", "Learn from preferences (DPO, KTO)", "偏好学习（DPO、KTO）"
         ),
         JobKind("evaluate", c.EvaluateConfig, "training.evaluate", "gpu", "Evaluate versions", "评测版本"),
+        JobKind("package", cr.PackageConfig, "training.package", "cpu", "Write a release package", "制作发布包"),
+        JobKind("watch", cr.WatchConfig, "training.watch", "cpu", "Watch the serving version", "监测在用版本"),
         JobKind("index", c.IndexConfig, "training.index", "cpu", "Build a search index", "构建检索索引"),
         JobKind("import", c.ImportConfig, "training.import_data", "cpu", "Import data", "导入数据", max_attempts=1, is_startable=False),
     )

@@ -1,4 +1,4 @@
-"""What a request names: a model version as stored now, with the place of its weights. Reads the database only."""
+"""What a request names: a model version as stored now, with the place of its weights, which must be those that were registered."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
+from core.errors import Unavailable
 from core.home import Home
-from core.models import all_versions, get_version
+from core.models import Weights, all_versions, check_weights, get_version
 from core.policy import VersionFiles, version_files
 from core.records import JobStatus, VersionKind
 from db import tables as t
@@ -31,12 +32,18 @@ class Served:
 
 
 def served_version(home: Home, name: str) -> Served:
-    """Raises NotFound("models.no_such_version") and as `core.policy.version_files`."""
+    """The version, its weights and those of its base verified against their hashes (read once per change on disk).
+
+    Raises NotFound("models.no_such_version"), Unavailable("serving.weights_changed") and as `core.policy.version_files`.
+    """
     with read_session() as session:
         row = get_version(session, name)
         files = version_files(session, home, row)
         base = row if files.adapter is None else session.get_one(t.ModelVersion, row.base_version_id)
-        return Served(row.name, row.content_hash, row.is_toy, files, base.content_hash)
+    for one in (base, row):
+        if check_weights(home, one) in (Weights.CHANGED, Weights.MISSING):
+            raise Unavailable("serving.weights_changed", name=one.name)
+    return Served(row.name, row.content_hash, row.is_toy, files, base.content_hash)
 
 
 def local_versions() -> list[t.ModelVersion]:
