@@ -19,7 +19,7 @@ PREFIX = "demo:"
 #: in order; each waits for the one before it
 CHAIN: tuple[tuple[str, dict[str, Any]], ...] = (
     ("demo_base", {"name": "demo-base", "dataset": "demo"}),
-    ("sft", {"name": "demo-sft", "base_model": "demo-base", "dataset": "demo"}),
+    ("sft", {"name": "demo-sft", "base_model": "demo-base", "dataset": "demo", "engine": "compact"}),
     ("sample", {"model": "demo-sft", "dataset": "demo"}),
     ("score", {"dataset": "demo", "model": "demo-sft"}),
     ("conflicts", {"dataset": "demo"}),

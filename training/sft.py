@@ -1,9 +1,10 @@
-"""Supervised fine-tuning: a LoRA adapter on a base, loss on the completion only, `<think>` block kept.
+"""Supervised fine-tuning: a LoRA adapter on a base, or all its weights; loss on the completion only, `<think>` block kept.
 
 The target of a sample is its `meta.demonstration` where there is one (the demo's imperfect answers, so that PPO has something
-to mend), else its `reference`. Samples of the train split only. What this really is: our own small loop (training.causal.fit)
-and not trl's SFTTrainer. That one was measured: on the demo it takes 61 CPU seconds where this takes 29 (2.5 times as many per
-update, 1.2 more to import and build; docs/training_notes.md), and the demo has two minutes for five jobs.
+to mend), else its `reference`. Samples of the train split only. Two engines with one interface: trl's SFTTrainer (packing,
+several processes), and our own small loop (training.causal.fit), which on the demo's toy costs less than half the CPU time
+(docs/training_notes.md). Both get the same token ids: the chat prompt from `Policy.encode`, then the target as it is stored,
+then the end token. No chat template ever sees the target, so none can strip its thinking.
 
     python -m training.sft --run-dir DIR      (job kind sft)
 """
@@ -22,7 +23,7 @@ from core.errors import NotFound, UserError
 from core.home import Home
 from core.jobs.configs_training import SFTConfig
 from core.models import check_name_free, folder_hash, register_version
-from core.policy import Policy, base_location
+from core.policy import Policy, base_location, is_whole_model
 from core.records import Message, Split, VersionKind
 from db import tables as t
 from db.engine import read_session, write_session
@@ -39,35 +40,71 @@ def train(run: Run) -> None:
     # 1. Everything that can be wrong with the config is said before the model is loaded.
     with read_session() as session:
         check_name_free(session, config.name, job_id=run.job_id)
-        base = find_base(session, config.base_model)
+        base = find_base(session, run.home, config.base_model)
         dataset = get_dataset(session, config.dataset)
         pairs = load_targets(session, dataset, config)
     folder = Path(config.base_model)
     location = base_location(run.home, base.path) if base else str(folder.resolve() if folder.is_dir() else folder)
 
-    # 2. Base and a fresh adapter on all linear layers (never the head: its raw weight gives the log-probabilities).
-    policy = Policy.load(run.home, location)
+    # 2. Base, and what is trained of it: a fresh adapter on all linear layers (never the head: its raw weight gives the
+    #    log-probabilities), or everything.
+    policy = Policy.load(run.home, location, device_of(run, config))
     prepare(run.home, config.seed, num_parameters(policy.model))
-    add_fresh_adapter(policy, config)
+    if config.method == "lora":
+        add_fresh_adapter(policy, config, location)
+    elif not policy.device.startswith("cpu"):
+        policy.model.float()  # AdamW on bfloat16 weights loses small updates; the forward pass is bfloat16 by autocast
     trainable, total = num_parameters(policy.model, trainable_only=True), num_parameters(policy.model)
     if trainable == 0:
-        raise AssertionError("the adapter has no trainable parameter")
-    print(f"{trainable:,} of {total:,} parameters are trained ({trainable / total:.1%})", flush=True)
+        raise AssertionError("nothing is trainable")
 
     # 3. Examples: the chat prompt, then the completion and the end-of-turn token.
     examples = [to_example(policy, messages, target, config.max_length) for messages, target in pairs]
     kept = [example for example in examples if example is not None]
     if not kept:
         raise UserError("training.all_too_long", max_length=config.max_length)
-    import torch
-
-    trunk_and_head(policy.model, torch.tensor([kept[0].ids], device=policy.device))
 
     # 4. Train, save, register.
-    result = fit(
+    result = ENGINES[config.engine](run, policy, kept, config)
+    if not run.is_main:
+        return
+    target = run.home.models / "sft" / config.name
+    scratch = run.dir / "adapter"
+    shutil.rmtree(scratch, ignore_errors=True)
+    save(policy, config, scratch, base.name if base else base_name(config.base_model))
+    replace_folder(scratch, target)
+    manifest = {
+        "config": config.model_dump(),
+        "dataset": {"name": dataset.name, "content_hash": dataset.content_hash, "num_examples": len(kept)},
+        "num_too_long": len(examples) - len(kept),
+        "base": {"name": base.name if base else config.base_model, "content_hash": base.content_hash if base else ""},
+        "num_trainable": trainable,
+        "num_parameters": total,
+        "metrics": result,
+    }
+    digest = register(run, config, base, target, manifest)
+    run.result(version=config.name, content_hash=digest, num_examples=len(kept), num_too_long=len(examples) - len(kept), **result)
+
+
+def device_of(run: Run, config: SFTConfig) -> str:
+    if config.engine == "compact":
+        return "auto"
+    from training.trl_common import place
+
+    return place(run.home)
+
+
+def train_compact(run: Run, policy: Policy, examples: list[Example], config: SFTConfig) -> dict[str, float]:
+    """Our own loop: batches of similar length, logits only where a label stands."""
+    import torch
+
+    share = num_parameters(policy.model, trainable_only=True) / num_parameters(policy.model)
+    print(f"{share:.1%} of the parameters are trained", flush=True)
+    trunk_and_head(policy.model, torch.tensor([examples[0].ids], device=policy.device))
+    return fit(
         run,
         policy.model,
-        kept,
+        examples,
         phase="sft",
         num_epochs=config.num_epochs,
         batch_size=config.batch_size,
@@ -78,30 +115,42 @@ def train(run: Run) -> None:
         pad_id=policy.pad_id,
         device=policy.device,
     )
-    target = run.home.models / "sft" / config.name
-    scratch = run.dir / "adapter"
-    shutil.rmtree(scratch, ignore_errors=True)
-    save_adapter(policy, ADAPTER, scratch)
-    replace_folder(scratch, target)
-    manifest = {
-        "config": config.model_dump(),
-        "dataset": {"name": dataset.name, "content_hash": dataset.content_hash, "num_examples": len(kept)},
-        "num_too_long": len(examples) - len(kept),
-        "base": {"name": base.name if base else config.base_model, "content_hash": base.content_hash if base else ""},
-        "num_trainable": trainable,
-        "metrics": result,
-    }
-    digest = register(run, config, base, target, manifest)
-    run.result(version=config.name, content_hash=digest, num_examples=len(kept), num_too_long=len(examples) - len(kept), **result)
 
 
-def find_base(session: Any, name: str) -> t.ModelVersion | None:
-    """The base version called `name`; None when it is not a version (then it is a folder or a hub name).
+def train_trl(run: Run, policy: Policy, examples: list[Example], config: SFTConfig) -> dict[str, float]:
+    """trl's SFTTrainer on the same examples. `loss` is the mean of the last two log windows."""
+    from training import trl_common
 
-    Raises UserError("training.needs_base") for a version that is not a base: an adapter on an adapter is not a thing.
+    updates = max(1, round(config.num_epochs * len(examples) / config.batch_size))
+    plan = trl_common.Plan(
+        phase="sft",
+        batch_size=config.batch_size,
+        micro_batch_size=config.micro_batch_size,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+        save_steps=config.save_steps,
+        num_epochs=config.num_epochs,
+        log_steps=1 if config.packing or updates < 20 else 10,
+        gradient_checkpointing=config.gradient_checkpointing,
+    )
+    trainer, callback = trl_common.sft_trainer(run, policy, examples, plan, max_length=config.max_length, packing=config.packing)
+    num_updates = trl_common.fit(run, trainer, callback)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry][-2:]
+    num_labels = sum(len(example.ids) - example.start for example in examples)
+    return {"loss": sum(losses) / max(1, len(losses)), "num_updates": float(num_updates), "num_tokens": num_labels * config.num_epochs}
+
+
+ENGINES = {"trl": train_trl, "compact": train_compact}
+
+
+def find_base(session: Any, home: Home, name: str) -> t.ModelVersion | None:
+    """The version called `name`, a base or a whole model that was fine-tuned; None when it is not a version (then it is a folder
+    or a hub name).
+
+    Raises UserError("training.needs_base") for a version that is an adapter: an adapter on an adapter is not a thing.
     """
     row: t.ModelVersion | None = session.scalar(select(t.ModelVersion).where(t.ModelVersion.name == name))
-    if row is not None and row.kind != VersionKind.BASE:
+    if row is not None and row.kind != VersionKind.BASE and not is_whole_model(home, row):
         raise UserError("training.needs_base", name=name)
     return row
 
@@ -133,14 +182,28 @@ def to_example(policy: Policy, messages: list[Message], target: str, max_length:
     return Example(ids, len(prompt)) if len(ids) <= max_length else None
 
 
-def add_fresh_adapter(policy: Policy, config: SFTConfig) -> None:
+def add_fresh_adapter(policy: Policy, config: SFTConfig, location: str) -> None:
     """Put a new LoRA adapter (B = 0, so the model is unchanged at first) on every linear layer but the head."""
     from peft import LoraConfig, get_peft_model
 
     lora = LoraConfig(r=config.lora_r, lora_alpha=config.lora_alpha, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM")
-    model = get_peft_model(policy.model, lora, adapter_name="adapter0")
-    model.peft_config["adapter0"].base_model_name_or_path = base_name(config.base_model)
-    policy.adopt(model, {ADAPTER: "adapter0"})
+    model = get_peft_model(policy.model, lora, adapter_name="default")
+    model.peft_config["default"].base_model_name_or_path = location  # by a bare name PEFT would ask the hub at every checkpoint
+    policy.adopt(model, {ADAPTER: "default"})
+
+
+def save(policy: Policy, config: SFTConfig, folder: Path, base: str) -> None:
+    """An adapter that names its base by version, or the whole model with its tokenizer (bfloat16 where it was trained on a GPU)."""
+    if config.method == "lora":
+        policy.model.peft_config["default"].base_model_name_or_path = base
+        save_adapter(policy, ADAPTER, folder)
+        return
+    import torch
+
+    if not policy.device.startswith("cpu"):
+        policy.model.to(torch.bfloat16)
+    policy.model.save_pretrained(folder)
+    policy.tokenizer.save_pretrained(folder)
 
 
 def base_name(given: str) -> str:
@@ -172,7 +235,7 @@ def register(run: Run, config: SFTConfig, base: t.ModelVersion | None, folder: P
             name=config.name,
             kind=VersionKind.SFT,
             path=home.relative(folder),
-            base_version_id=base.id,
+            base_version_id=base.id if config.method == "lora" else None,
             parent_version_id=base.id,
             is_toy=base.is_toy,
             content_hash=digest,
