@@ -55,6 +55,33 @@ class Settings(BaseModel):
     teacher_model: str = setting("deepseek-chat", "Model name sent to the teacher endpoint.", "教师模型名称。")
     teacher_api_key: str = setting("", "Key for the teacher endpoint.", "教师模型接口密钥。", secret=True)
     teacher_timeout_s: float = setting(60.0, "Longest wait for one judgement, in seconds.", "单条评判的最长等待时间（秒）。", gt=0)
+    teacher_num_at_once: int = setting(8, "Requests open at the teacher endpoint at once.", "同时向教师接口发送的请求数。", ge=1, le=256)
+    teacher_requests_per_minute: float = setting(
+        0.0, "Requests per minute to the teacher endpoint; 0 means no limit.", "每分钟发往教师接口的请求数上限；0 表示不限。", ge=0
+    )
+    teacher_tokens_per_minute: float = setting(
+        0.0, "Tokens per minute to the teacher endpoint; 0 means no limit.", "每分钟发往教师接口的词元数上限；0 表示不限。", ge=0
+    )
+    teacher_max_output_tokens: int = setting(1200, "Longest verdict in tokens.", "单条评判的最大词元数。", ge=64)
+    teacher_job_budget_usd: float = setting(
+        0.0, "Most that one job may spend on the teacher, in USD; 0 means no limit.", "单个任务的教师费用上限（美元）；0 表示不限。", ge=0
+    )
+    teacher_month_budget_usd: float = setting(
+        0.0, "Most that may be spent on the teacher in a calendar month (UTC), in USD; 0 means no limit.",
+        "每个自然月（UTC）的教师费用上限（美元）；0 表示不限。", ge=0,
+    )  # fmt: skip
+    teacher_audit_share: float = setting(
+        0.02,
+        "Share of judgements that are scored a second time to see how steady the teacher is.",
+        "抽取重复评判以检验教师一致性的比例。",
+        ge=0,
+        le=1,
+    )
+    teacher_log_text: bool = setting(
+        False,
+        "Write questions and answers (redacted) into the teacher log instead of their hashes.",
+        "在教师日志中记录脱敏后的问答原文，而非哈希值。",
+    )
     ask_budget_ms: int = setting(
         300, "Time allowed for rewriting a question before search goes on without it.", "提问改写的时间预算（毫秒）。", ge=0
     )

@@ -12,7 +12,9 @@ for this question" but "does it say what the reference says". Named "offline-tea
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,6 +23,7 @@ from core.content import units_of
 from core.lexicons import canonical, load_lexicons
 from core.mentions import is_conditional, is_ordered_against
 from core.records import Completion, Judgement, Language, Prompt
+from core.teacher.records import Health, Usage
 
 NAME = "offline-teacher"
 RUBRIC_VERSION = "offline-1"
@@ -92,14 +95,37 @@ class _Said:
 
 
 class OfflineTeacher:
-    """See the module. Stateless; judging is pure."""
+    """See the module. Judging is pure; only the counts of `usage` change."""
 
     name = NAME
     rubric_version = RUBRIC_VERSION
     is_offline = True
 
+    def __init__(self) -> None:
+        self._reasons: Counter[str] = Counter()
+        self._num_asked = 0
+
     def judge(self, prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Judgement]:
-        return [self._judge(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+        found = [self._judge(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+        self._num_asked += len(found)
+        self._reasons.update(j.unscored_reason for j in found if j.unscored_reason)
+        return found
+
+    def submit(self, prompt: Prompt, completion: Completion, *, priority: int | None = None) -> Future[Judgement]:
+        """Judged at once: there is nothing to wait for."""
+        future: Future[Judgement] = Future()
+        future.set_result(self.judge([prompt], [completion])[0])
+        return future
+
+    def usage(self) -> Usage:
+        num_unscored = sum(self._reasons.values())
+        return Usage(self._num_asked, num_scored=self._num_asked - num_unscored, num_unscored=num_unscored, reasons=dict(self._reasons))
+
+    def health(self, *, probe: bool = False) -> Health:
+        return Health(True)
+
+    def wait_idle(self, timeout_s: float = 60.0) -> bool:
+        return True
 
     def _judge(self, prompt: Prompt, completion: Completion) -> Judgement:
         if not (prompt.reference and prompt.reference.strip()):
