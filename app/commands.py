@@ -14,6 +14,7 @@ import typer
 
 from app import checks, release_commands
 from app.console import help_text, language, say, word
+from app.export_commands import export
 from app.reward_commands import reward_commands
 from core import accounts, audit, health
 from core.errors import NotFound, UserError
@@ -41,6 +42,7 @@ def register(cli: typer.Typer) -> None:
     """Add all commands to the command line."""
     cli.add_typer(user_commands, name="user")
     cli.command("import", help=help_text("import"))(import_file)
+    cli.command(help=help_text("export"))(export)
     cli.add_typer(index_commands, name="index")
     cli.command(help=help_text("ask"))(ask)
     cli.command(help=help_text("predict"))(predict)

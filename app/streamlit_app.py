@@ -37,6 +37,7 @@ SCREENS = (
     Screen("models", "models", "deployed_code", ("product", "engineer")),
     Screen("jobs", "jobs", "play_circle", ("engineer",)),
     Screen("data", "data", "database", ("engineer",)),
+    Screen("exports", "exports", "download", ("product", "engineer")),
     Screen("ask", "ask", "search", EVERYONE),
     Screen("evaluations", "evaluations", "monitoring", ("product", "engineer")),
     Screen("settings", "settings", "settings", EVERYONE),

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core import audit
 from core.conflicts import SAFETY_DISAGREEMENT, SCORE_GAP, ConflictFound, detect
 from core.datasets import get_dataset, to_prompt
 from core.errors import NotFound
@@ -66,6 +67,11 @@ def run_conflicts(run: Run) -> None:
         run.progress("conflicts", min(start + BATCH, len(ids)), len(ids))
         run.leave_if_stopped()
     num_controls, probability = draw_controls(agreed, priorities, config, shipped.version, run.job_id or None)
+    num_opened = sum(tally.values()) + num_controls
+    if num_opened:
+        with write_session() as session:  # one entry for the job: whoever subscribed to new cases is told by it
+            detail = {"num_cases": num_opened, "job_id": run.job_id or None, "by_kind": dict(sorted(tally.items()))}
+            audit.record(session, "open_cases", "job", run.job_id, actor_id=None, detail=detail)
     run.result(
         num_completions=len(ids),
         num_new=sum(tally.values()),

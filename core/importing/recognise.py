@@ -77,8 +77,8 @@ REQUIRED: dict[str, tuple[tuple[str, ...], ...]] = {
     "completions": (("prompt", "completion"), ("messages", "completion")),
     "messages": (("messages",),),
     "preferences": (("prompt", "chosen", "rejected"), ("chosen", "rejected")),
-    "judgements": (("prompt", "completion", "teacher_score"),),
-    "conflicts": (("prompt", "completion"),),
+    "judgements": (("prompt", "completion", "teacher_score"), ("messages", "completion", "teacher_score")),
+    "conflicts": (("prompt", "completion"), ("messages", "completion")),
 }
 
 
