@@ -77,6 +77,8 @@ class Learner:
     def __init__(self, policy: Policy, sft_adapter: Path, config: PPOConfig, accelerator: Any = None) -> None:
         self.policy, self.sft_adapter, self.config = policy, sft_adapter, config
         self.processes = Processes(accelerator)
+        #: what samples the rollouts: anything with `Policy.sample`
+        self.sampler: Any = policy
         policy.add_adapter(POLICY, sft_adapter, is_trainable=True)
         policy.add_adapter(REFERENCE, sft_adapter)
         width = policy.model.config.get_text_config().hidden_size
@@ -120,7 +122,7 @@ class Learner:
         """Sample one response per query at the training temperature, nothing filtered: forced tokens would show as KL that the
         policy then chases. `on_finished(row, response)` is called as soon as a row has ended, while others still generate."""
         rows = self.processes.share(len(queries))
-        found = self.policy.sample(
+        found = self.sampler.sample(
             [queries[i] for i in rows],
             adapter=POLICY,
             temperature=self.config.temperature,
