@@ -18,7 +18,7 @@ from sqlalchemy import delete, inspect, select
 from sqlalchemy.orm import Session
 
 from core import audit, safety
-from core.desk import forms
+from core.desk import forms, plan
 from core.desk.cases import (
     audit_entry,
     is_disputed,
@@ -90,7 +90,7 @@ def commit_blind(user_id: int, decision: Decision) -> Receipt:
 
 
 def sign(user_id: int, decision: Decision) -> Receipt:
-    """Store the signed decision and close the case, or correct one's own signature of a few minutes ago.
+    """Store the signed decision and move the case on (`core.desk.plan`), or correct one's own signature of a few minutes ago.
 
     Raises Conflicting("desk.blind_first", "desk.too_late_to_correct", "desk.stale" ...) and what `parse_ruling` raises.
     """
@@ -113,10 +113,12 @@ def sign(user_id: int, decision: Decision) -> Receipt:
         row.signed_name, row.signed_at = user.display_name, row.created_at
         row.signed_meaning = translate("desk.signature_meaning", user.language or "en", name=user.display_name)
         row.supersedes_id = corrected.id if corrected else None
-        let_go(conflict, status_after(row.verdict, row.cannot_judge_reason))
+        session.add(row)
+        session.flush()
+        let_go(conflict, plan.after_signing(session, conflict, row, status_after(row.verdict, row.cannot_judge_reason)))
         drop_draft(session, user_id, conflict.id)
         receipt = _store(session, row, conflict)
-        if row.verdict in CLEARING:
+        if row.verdict in CLEARING and conflict.status == ConflictStatus.ADJUDICATED:
             _close_bench_reports(session, row, user)
         return receipt
 
@@ -145,7 +147,7 @@ def skip(user_id: int, decision: Decision) -> Receipt:
 def stop_cord(user_id: int, decision: Decision) -> Receipt:
     """Report the answer as unsafe at once: a safety case that blocks promotion of its version until somebody closes it.
 
-    Needs no lease and changes no decision: the case itself is still to be adjudicated.
+    Needs no lease and changes no decision; the case is to be read by three people.
     """
     with write_session() as session:
         reviewer(session, user_id)
@@ -158,6 +160,7 @@ def stop_cord(user_id: int, decision: Decision) -> Receipt:
             completion_id=conflict.completion_id, reported_by=user_id, origin="desk", note=row.note, conflict_id=conflict.id
         )
         session.add(safety)
+        plan.pull_stop_cord(session, conflict)
         return _store(session, row, conflict)
 
 
@@ -287,6 +290,8 @@ def _has_pair(session: Session, row: t.Adjudication) -> bool:
 def row_hash(row: t.Adjudication) -> str:
     """SHA-256 over all columns of a decision, so that the audit chain also shows when a stored row was changed."""
     values = {column.key: getattr(row, column.key) for column in inspect(t.Adjudication).column_attrs}
+    if values["role"] == "reader":  # rows from before arbitration hash as they always did
+        del values["role"], values["taken"]
     return hashlib.sha256(json.dumps(values, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
 
 

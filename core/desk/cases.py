@@ -92,14 +92,19 @@ def reveal(session: Session, user_id: int, conflict_id: int) -> dict[str, Any]:
         "dropped": dropped_warnings(completion.thinking, completion.answer, _score(rules, "emergency")),
         "may_train": sample.split == "train",
         "split": sample.split,
-        "history": history(session, conflict_id),
+        "history": history(session, conflict_id, only_user=None if conflict.status == ConflictStatus.ADJUDICATED else user_id),
         "own": _own(session, user_id, conflict_id),
     }
 
 
-def history(session: Session, conflict_id: int) -> list[dict[str, Any]]:
-    """Every step that was ever decided on the case, oldest first, with its audit entry number."""
+def history(session: Session, conflict_id: int, *, only_user: int | None = None) -> list[dict[str, Any]]:
+    """Every step that was ever decided on the case, oldest first, with its audit entry number.
+
+    `only_user` keeps other readers' steps back while the case is open, so that a second signature is not led by the first.
+    """
     query = select(t.Adjudication, t.User.display_name).join(t.User, t.User.id == t.Adjudication.user_id)
+    if only_user is not None:
+        query = query.where(t.Adjudication.user_id == only_user)
     rows = session.execute(query.where(t.Adjudication.conflict_id == conflict_id).order_by(t.Adjudication.id)).all()
     superseded = {row.supersedes_id for row, _ in rows if row.supersedes_id}
     return [
@@ -108,6 +113,7 @@ def history(session: Session, conflict_id: int) -> list[dict[str, Any]]:
             "by": name,
             "at": row.created_at.isoformat(),
             "stage": row.stage,
+            "role": row.role,
             "verdict": row.verdict,
             "cannot_judge_reason": row.cannot_judge_reason,
             "criteria": row.criteria,
@@ -164,7 +170,18 @@ def resting_status(session: Session, conflict_id: int) -> str:
     last = session.scalar(query.order_by(t.Adjudication.id.desc()).limit(1))
     if last is None:
         return ConflictStatus.OPEN.value
+    conflict = session.get(t.Conflict, conflict_id)
+    if last.stage == "signed" and conflict is not None and _waits_for_more(session, conflict):
+        return ConflictStatus.OPEN.value
     return status_after(last.verdict, last.cannot_judge_reason) if last.stage == "signed" else status_after_skip(last.because)
+
+
+def _waits_for_more(session: Session, conflict: t.Conflict) -> bool:
+    """Fewer people have signed than the case is to have readers."""
+    signed = select(func.count(func.distinct(t.Adjudication.user_id))).where(
+        t.Adjudication.conflict_id == conflict.id, t.Adjudication.stage == "signed", t.Adjudication.role == "reader"
+    )
+    return conflict.overlap > 1 and (session.scalar(signed) or 0) < conflict.overlap
 
 
 def status_after_skip(because: Iterable[Any]) -> str:

@@ -18,15 +18,15 @@ from sqlalchemy.orm import Session
 
 from core import audit
 from core.desk.cases import resting_status, state_of
+from core.desk.plan import REVIEWER_ROLES, has_read, seat_for
 from core.desk.queue import next_ids
 from core.errors import Conflicting, Forbidden, NotFound, UserError
 from core.home import current_home
-from core.records import ConflictStatus, Role
+from core.records import ConflictStatus
 from db import tables as t
 from db.base import utc_now
 from db.engine import read_session, write_session
 
-REVIEWER_ROLES = (Role.CLINICIAN, Role.ADMIN)
 #: A case handed to a colleague waits for them this long before it returns to the queue.
 HAND_OVER_HOURS = 24
 MAX_DRAFT = 200_000
@@ -71,6 +71,9 @@ def claim(user_id: int, conflict_id: int | None = None, *, language: str | None 
         reviewer(session, user_id)
         for wanted in [conflict_id] if conflict_id is not None else next_ids(session, user_id, language=language):
             token = lease_token or secrets.token_urlsafe(12)
+            found = session.get(t.Conflict, wanted)
+            if found is not None and has_read(session, user_id, found):
+                continue
             is_renewal = _token_of(session, wanted, user_id) == token
             now = utc_now()
             expires = now + timedelta(minutes=current_home().settings.case_lease_minutes)
@@ -89,7 +92,7 @@ def claim(user_id: int, conflict_id: int | None = None, *, language: str | None 
                 return Claim(wanted, token, expires, session.scalars(select(t.Conflict.version).where(t.Conflict.id == wanted)).one())
         if conflict_id is None:
             raise NotFound("desk.queue_empty")
-        raise refusal(session, get_case(session, conflict_id))
+        raise refusal(session, get_case(session, conflict_id), user_id)
 
 
 def heartbeat(user_id: int, conflict_id: int, lease_token: str) -> datetime:
@@ -188,9 +191,14 @@ def hold(session: Session, user: t.User, conflict_id: int, lease_token: object) 
     return conflict
 
 
-def refusal(session: Session, conflict: t.Conflict) -> Conflicting:
-    """Why a case cannot be had, with the state it is in."""
+def refusal(session: Session, conflict: t.Conflict, user_id: int | None = None) -> Conflicting:
+    """Why a case cannot be had, with the state it is in. `user_id` is who asks for it."""
     current = state_of(session, conflict)
+    if conflict.arbitration_at is not None and conflict.status != ConflictStatus.ADJUDICATED:
+        return Conflicting("desk.in_arbitration", case=conflict.id, current=current)
+    if user_id is not None and not current["holder"] and conflict.status != ConflictStatus.ADJUDICATED:
+        code = "desk.already_read" if has_read(session, user_id, conflict) else "desk.assigned_to_others"
+        return Conflicting(code, case=conflict.id, current=current)
     if conflict.status == ConflictStatus.ADJUDICATED:
         return Conflicting("desk.already_adjudicated", case=conflict.id, current=current)
     if current["holder"]:
@@ -204,10 +212,9 @@ def _token_of(session: Session, conflict_id: int, user_id: int) -> str | None:
 
 
 def _may_claim(user_id: int, now: datetime) -> ColumnElement[bool]:
-    return or_(
-        t.Conflict.status.in_((ConflictStatus.OPEN, ConflictStatus.DEFERRED)),
-        and_(
-            t.Conflict.status == ConflictStatus.CLAIMED,
-            or_(t.Conflict.claimed_by == user_id, t.Conflict.lease_expires_at < now, t.Conflict.lease_expires_at.is_(None)),
-        ),
+    """In this person's hand, or in nobody's and with a seat for them. A case handed over needs no seat."""
+    expired = or_(t.Conflict.lease_expires_at < now, t.Conflict.lease_expires_at.is_(None))
+    is_free = or_(
+        t.Conflict.status.in_((ConflictStatus.OPEN, ConflictStatus.DEFERRED)), and_(t.Conflict.status == ConflictStatus.CLAIMED, expired)
     )
+    return or_(and_(t.Conflict.status == ConflictStatus.CLAIMED, t.Conflict.claimed_by == user_id), and_(is_free, seat_for(user_id)))
