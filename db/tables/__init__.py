@@ -12,6 +12,15 @@ from db.tables.release import Release, RollbackProposal, WatchLook
 from db.tables.retrieval import AskEvent, SearchIndex
 from db.tables.review import Adjudication, Conflict, Draft, SafetyCase
 from db.tables.scoring import Judgement, Reward, RewardConfig, RuleScore
+from db.tables.teacher import (
+    TeacherAlarm,
+    TeacherAudit,
+    TeacherPrice,
+    TeacherProposal,
+    TeacherState,
+    TeacherUsage,
+    TeacherVerdict,
+)
 
 __all__ = [
     "Adjudication",
@@ -46,6 +55,13 @@ __all__ = [
     "Schedule",
     "SearchIndex",
     "ServingEvent",
+    "TeacherAlarm",
+    "TeacherAudit",
+    "TeacherPrice",
+    "TeacherProposal",
+    "TeacherState",
+    "TeacherUsage",
+    "TeacherVerdict",
     "User",
     "WatchLook",
     "Webhook",
