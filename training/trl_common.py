@@ -1,4 +1,4 @@
-"""The one door to trl: its trainers with our data, our files and our stop button. Nothing else imports trl.
+"""The one door to trl: its trainers with our data, our files and our stop button. Only training.trl_grpo imports it too.
 
 Idea: trl gets token ids that we made (`Policy.encode`, so a chat template can never strip `<think>` or shift a label) and writes
 nothing that people read; a callback turns its steps into the files of `training.run`. Invariants: no trainer speaks to the hub
@@ -6,7 +6,7 @@ or to a tracker; a checkpoint counts only once its mark `complete` was written, 
 from the start version's folder at every start, never from a checkpoint, and compared with it by hash. trl is pinned, because it
 changes weekly; the methods overridden here are listed in docs/training_notes.md.
 
-Called by training.sft (engine trl), training.grpo, training.preferences.
+Called by training.sft (engine trl), training.trl_grpo, training.preferences.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from training.run import Run, StopRequested
 POLICY, REFERENCE = "policy", "reference"
 #: what trl calls the two adapters
 TRL_POLICY, TRL_REFERENCE = "default", "ref"
-COMPLETE = "complete"
+COMPLETE, RUN_STATE = "complete", "run_state.pt"
 WARMUP = 0.05
 
 disable_progress_bars()
@@ -168,10 +168,19 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
     def on_save(self, _args: Any, state: Any, _control: Any, **_kwargs: Any) -> None:
         if not self.run.is_main:
             return
+        folder = self.run.checkpoints / f"checkpoint-{state.global_step}"
         try:
-            (self.run.checkpoints / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            torch.save(self.state_dict(), folder / RUN_STATE)
+            (folder / COMPLETE).touch()
         except OSError as error:
             print(f"checkpoint not marked: {error}", flush=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs beside trl's own state; loads with `weights_only`."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Called before a resumed run goes on."""
 
 
 def agreed(wanted: bool, device: Any) -> bool:
@@ -200,6 +209,7 @@ def fit(run: Run, trainer: Any, callback: RunCallback) -> int:
         step = int(found.name.rpartition("-")[2])
         if run.is_main:
             trim_metrics(run, step // callback.plan.unit)
+        callback.load_state_dict(torch.load(found / RUN_STATE, weights_only=True))
         print(f"resumed at update {step}", flush=True)
     trainer.train(resume_from_checkpoint=str(found) if found else None)
     if callback.was_stopped:
@@ -333,18 +343,3 @@ def preference_trainer(
     )
     callback.checks = start_checks(policy, trainer, files)
     return trainer, callback
-
-
-# --- GRPO ------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class GroupedRollout:
-    """One process's share of a rollout: rows are completions, `indices` say to which prompt each belongs. KL in nats, summed."""
-
-    number: int
-    indices: list[int]
-    completions: list[list[int]]
-    scores: list[float | None]
-    used: list[bool]
-    kl: list[float]

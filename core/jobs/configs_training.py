@@ -140,6 +140,22 @@ class GRPOConfig(JobConfig):
     failure_score: float = option(
         -0.5, "Score of an answer that is empty or never ends.", "空回答或未结束回答的固定得分。", advanced=True, le=0
     )
+    max_unscored: float = option(
+        0.1,
+        "A rollout goes over to rules only when the teacher leaves more than this share of its finished answers unscored.",
+        "教师未评分的比例超过该值时，整轮改为仅用规则。",
+        advanced=True,
+        ge=0,
+        lt=1,
+    )
+    teacher_wait_minutes: float = option(
+        10.0,
+        "How long to wait for a teacher that is down while rules alone cannot stand in yet (too few answers with both scores).",
+        "教师不可用且尚不能以规则代替（双评分样本不足）时的最长等待（分钟）。",
+        advanced=True,
+        ge=0,
+    )
+    sample_steps: int = option(4, "Write a table of samples every N rollouts.", "每 N 轮写出样本表。", advanced=True, ge=1)
     decay: bool = option(True, "Lower the learning rate linearly to a fifth.", "学习率线性降至五分之一。", advanced=True)
     gradient_checkpointing: Literal["auto", "on", "off"] = checkpointing()
     save_steps: int = option(4, "Write a checkpoint every N rollouts.", "每 N 轮保存检查点。", advanced=True, ge=1)
