@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from core.errors import NotFound
 from core.jobs import configs as c
+from core.jobs import configs_evaluation as ce
 from core.jobs import configs_release as cr
+from core.jobs import configs_review as cv
+from core.jobs import configs_reward as reward
 from core.jobs import configs_training as ct
 
 
@@ -33,15 +36,21 @@ KINDS: dict[str, JobKind] = {
         JobKind("sample", c.SampleConfig, "training.sample", "gpu", "Sample completions", "采样回答"),
         JobKind("score", c.ScoreConfig, "training.score", "cpu", "Score completions", "为回答评分"),
         JobKind("conflicts", c.ConflictsConfig, "training.conflicts", "cpu", "Detect conflicts", "检测分歧"),
+        JobKind("draw", cv.DrawConfig, "training.draw", "cpu", "Draw the week's cases", "抽取本周病例"),
         JobKind("ppo", c.PPOConfig, "training.ppo", "gpu", "Reinforcement learning (PPO)", "强化学习（PPO）"),
         JobKind("grpo", ct.GRPOConfig, "training.grpo", "gpu", "Reinforcement learning (GRPO)", "强化学习（GRPO）"),
         JobKind(
             "preferences", ct.PreferencesConfig, "training.preferences", "gpu", "Learn from preferences (DPO, KTO)", "偏好学习（DPO、KTO）"
         ),
-        JobKind("evaluate", c.EvaluateConfig, "training.evaluate", "gpu", "Evaluate versions", "评测版本"),
+        JobKind("evaluate", ce.EvaluateConfig, "training.evaluate", "gpu", "Evaluate versions", "评测版本"),
+        JobKind(
+            "predict", ce.PredictConfig, "training.predict", "gpu", "Answer a file of questions", "批量回答问题文件", is_startable=False
+        ),
         JobKind("package", cr.PackageConfig, "training.package", "cpu", "Write a release package", "制作发布包"),
         JobKind("watch", cr.WatchConfig, "training.watch", "cpu", "Watch the serving version", "监测在用版本"),
         JobKind("index", c.IndexConfig, "training.index", "cpu", "Build a search index", "构建检索索引"),
+        JobKind("calibrate", reward.CalibrateConfig, "training.calibrate", "cpu", "Calibrate the reward", "校准奖励"),
+        JobKind("prompt_set", reward.PromptSetConfig, "training.prompt_set", "cpu", "Build a prompt set", "构建提示集"),
         JobKind("import", c.ImportConfig, "training.import_data", "cpu", "Import data", "导入数据", max_attempts=1, is_startable=False),
     )
 }
