@@ -10,6 +10,7 @@ import pytest
 
 from core.errors import Unavailable, UserError
 from core.home import Home
+from core.models import folder_hash
 from core.policy import Policy
 from core.records import Message
 from core.serving.batch import Batch
@@ -116,7 +117,7 @@ def test_new_weights_under_the_same_name_are_loaded(start: Callable[..., Schedul
     save_file({name: tensor * 0 for name, tensor in load_file(path).items()}, path)
     with write_session() as session:
         row = session.query(t.ModelVersion).filter_by(name="tiny-lora").one()
-        row.content_hash = "changed"
+        row.content_hash = folder_hash(path.parent)
     assert read(send(scheduler, "tiny-lora")[1])[0] == BASE_ANSWER, "an adapter of zeros is the base"
 
 
