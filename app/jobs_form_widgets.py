@@ -11,6 +11,7 @@ from typing import Any
 
 import streamlit as st
 
+from app.estimate_widgets import estimate_panel
 from app.i18n import t
 from app.jobs_widgets import kind_name, local
 from app.session import language, require
@@ -45,6 +46,7 @@ def start_form(template: Any | None) -> None:
                     values[field.name] = _widget(field, filled.get(field.name, field.default), choices, prefix)
             after, priority = _place(prefix)
             weekly = _weekly(prefix)
+        estimate_panel(kind, values, prefix)
         if st.form_submit_button(t("jobs.submit"), type="primary", icon=":material/play_arrow:", key=f"{prefix}_go"):
             _submit(kind, {k: v for k, v in values.items() if v is not None}, after, priority, weekly)
 
@@ -111,6 +113,8 @@ def _widget(field: FormField, value: Any, choices: dict[str, list[str]], prefix:
         index = options.index(value) if value else 0 if field.is_required and options else None
         chosen = st.selectbox(label, options, index=index, help=help_text, key=key, accept_new_options=True, placeholder=t("jobs.or_type"))
         return chosen if chosen is not None else None if field.is_required else ""
+    if field.type == "names" and field.choices:
+        return st.multiselect(label, field.choices, default=value or [], help=help_text, key=key)
     if field.type == "choice":
         return st.selectbox(label, field.choices, index=field.choices.index(value), help=help_text, key=key)
     if field.type == "switch":

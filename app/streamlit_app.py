@@ -36,6 +36,7 @@ SCREENS = (
     Screen("bench", "bench", "compare", ("product", "engineer")),
     Screen("models", "models", "deployed_code", ("product", "engineer")),
     Screen("jobs", "jobs", "play_circle", ("engineer",)),
+    Screen("training_run", "run", "query_stats", ("product", "engineer")),
     Screen("data", "data", "database", ("engineer",)),
     Screen("exports", "exports", "download", ("product", "engineer")),
     Screen("ask", "ask", "search", EVERYONE),

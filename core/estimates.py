@@ -25,6 +25,8 @@ LOGITS_CHUNK = 2**27
 RUNTIME_BYTES = {"cpu": 0.6e9, "cuda": 1.2e9}
 #: padded tokens of one forward pass when the config does not say
 MICRO_TOKENS = {"cpu": 1536, "cuda": 8192}
+#: seconds until a process has loaded its libraries
+START_S = {"cpu": 8.0, "cuda": 20.0}
 #: seconds that one layer costs at every generated token or training pass whatever its size: dispatch and kernel launches
 LAYER_OVERHEAD_S = {"cpu": 0.4e-3, "cuda": 0.8e-3}
 #: share of a random completion's limit that is used when no earlier run says how long answers are
@@ -125,17 +127,21 @@ def estimate(kind: str, config: JobConfig, facts: Facts) -> dict[str, Any] | Non
 def estimate_ppo(config: JobConfig, facts: Facts) -> dict[str, Any]:
     """PPO on a LoRA adapter with the SFT adapter as reference on the same base.
 
-    Samples N = num_rollouts * rollout_batch_size; tokens per sample s = prompt + response. FLOPs with P parameters of the base:
-    2P per token of prefill and decoding, 2P for the old log-probabilities and values, 2P for the reference, and per PPO epoch 4P
-    (forward, and backward through activations only: the base is frozen), 6P with gradient checkpointing. Attention adds
-    4 * layers * width * s / 2 per token and pass. The teacher is asked once per finished sample.
+    Samples N = num_rollouts * rollout_batch_size, or num_prompt_epochs passes over the prompts; tokens per sample s = prompt +
+    response. FLOPs with P parameters of the base: 2P per token of prefill and decoding, 2P for the old log-probabilities and
+    values, 2P for the reference, and per PPO epoch 4P (forward, and backward through activations only: the base is frozen), 6P
+    with gradient checkpointing. Attention adds 4 * layers * width * s / 2 per token and pass. The teacher is asked once per
+    finished sample.
     """
-    samples = _get(config, "num_rollouts", 1) * _get(config, "rollout_batch_size", 1)
+    batch, passes = _get(config, "rollout_batch_size", 1), _get(config, "num_prompt_epochs", 0)
+    samples = int(
+        batch * (math.ceil(passes * facts.num_prompts / batch) if passes and facts.num_prompts else _get(config, "num_rollouts", 1))
+    )
     response = _response(config, facts)
     epochs = _get(config, "num_ppo_epochs", 1)
-    work = _rollouts(facts, samples, _get(config, "rollout_batch_size", 1), response, int(_get(config, "max_new_tokens", 256)))
+    work = _rollouts(facts, samples, batch, response, int(_get(config, "max_new_tokens", 256)))
     _learn(work, facts, samples, facts.prompt_tokens + response, epochs, measures=2, checkpointing=_checkpoints(config, facts))
-    memory = _memory(config, facts, rows=_get(config, "rollout_batch_size", 1), num_adapters=2, has_value_head=True)
+    memory = _memory(config, facts, rows=batch, num_adapters=2, has_value_head=True)
     return _report("ppo", facts, work, memory)
 
 
@@ -165,7 +171,7 @@ def estimate_sft(config: JobConfig, facts: Facts) -> dict[str, Any]:
     work = _Work(samples=samples, trained=samples * length * epochs)
     _learn(work, facts, samples, length, epochs, measures=0, checkpointing=_checkpoints(config, facts), is_full=is_full)
     work.passes = max(work.passes, samples * epochs / max(1, int(_get(config, "batch_size", 16))) * 2)
-    rows = int(_get(config, "batch_size", 16))
+    rows = int(_get(config, "micro_batch_size", 0) or _get(config, "batch_size", 16))
     tokens = min(rows * length, float(rows * _get(config, "max_length", 512)))
     memory = _memory(config, facts, rows=0, num_adapters=1, has_value_head=False, train_tokens=tokens, is_full=is_full)
     return _report("sft", facts, work, memory)
@@ -235,7 +241,7 @@ def _memory(
     if trains and has_value_head:
         trained += model.hidden + 1
     held = 0 if is_full else model.num_lora(int(_get(config, "lora_r", facts.lora_r))) * num_adapters
-    tokens = train_tokens if train_tokens is not None else float(_get(config, "micro_tokens", 0) or MICRO_TOKENS[kind])
+    tokens = train_tokens if train_tokens is not None else float(_get(config, "micro_batch_tokens", 0) or MICRO_TOKENS[kind])
     layer = tokens * model.hidden * ACTIVATION_BYTES_16 * size / 2
     kept = layer + tokens * model.num_layers * model.hidden * size if _checkpoints(config, facts) else layer * model.num_layers
     limit = float(_get(config, "max_new_tokens", 0) or _get(config, "max_completion_length", 0))
@@ -256,14 +262,14 @@ def _memory(
 
 def seconds_of(facts: Facts, work: _Work) -> float:
     """Seconds before calibration: FLOPs / speed, or the time to read all weights at every decoding step where that is longer, plus
-    a fixed time per layer and pass. Zero FLOPs are known without the model's config, so then only the teacher's time remains."""
+    a fixed time per layer and pass and the start of the process. 0 without the model's config: nothing is known then."""
     model, device = facts.model, facts.device
     if model is None:
         return 0.0
     size = 4 if device.kind == "cpu" else 2
     reading = work.decode_steps * model.num_parameters * size / device.bandwidth
     overhead = (work.decode_steps + work.passes) * model.num_layers * LAYER_OVERHEAD_S[device.kind]
-    return (work.flops / device.flops + reading + overhead) / max(1, device.num_devices)
+    return START_S[device.kind] + (work.flops / device.flops + reading + overhead) / max(1, device.num_devices)
 
 
 def _report(kind: str, facts: Facts, work: _Work, memory: dict[str, float] | None) -> dict[str, Any]:
@@ -316,8 +322,8 @@ def _response(config: JobConfig, facts: Facts) -> float:
 
 
 def _checkpoints(config: JobConfig, facts: Facts) -> bool:
-    chosen = _get(config, "gradient_checkpointing", None)
-    return bool(chosen) if isinstance(chosen, bool) else facts.device.kind == "cuda"
+    chosen = _get(config, "gradient_checkpointing", "auto")
+    return facts.device.kind == "cuda" if chosen in ("auto", None) else chosen in (True, "on")
 
 
 def _get(config: JobConfig, name: str, default: Any) -> Any:

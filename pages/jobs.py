@@ -10,8 +10,8 @@ from app import jobs_form_widgets as form
 from app import jobs_widgets as draw
 from app.i18n import t
 from app.session import language, require
-from app.widgets import guarded, page_title
-from core import health
+from app.widgets import guarded, link_to, page_title
+from core import health, training_runs
 from core.errors import UserError
 from core.i18n import error_text
 from core.jobs import views
@@ -93,6 +93,8 @@ def show_job(job_id: int) -> None:
     st.button(t("jobs.back"), key="jobs_back", icon=":material/arrow_back:", type="tertiary", on_click=go)
     st.subheader(f"#{job.id} {draw.kind_name(job.kind)} {draw.subject(job)}", anchor=False)
     st.caption(t("jobs.by", who=shown.who) if shown.who else t("jobs.by_system"))
+    if training_runs.is_training(job.kind):
+        link_to("training_run", t("run.to_run"), icon=":material/query_stats:", job=str(job.id))
     buttons(job)
     st.fragment(live, run_every=REFRESH_S if job.status in draw.ACTIVE else None)(job.id, (job.status, job.attempt, job.cancel_mode))
     with st.expander(t("jobs.tab_details"), icon=":material/terminal:"):
