@@ -18,6 +18,7 @@ from core.records import Completion, Judgement, Prompt, Reward, RewardConfig, Ru
 from core.rewards import EMPTY_ANSWER, combine
 from core.rules import score_rules
 from core.teacher import Teacher, open_teacher
+from core.teacher.store import open_ledger
 from db import tables as t
 from db.engine import read_session, write_session
 
@@ -72,9 +73,10 @@ class Scorer:
 
 
 def open_scorer(source: Session | Home) -> Scorer:
-    """The scorer in force. With a Home the first reward config is stored when there is none; a given session is only read."""
+    """The scorer in force. With a Home the teacher keeps its verdicts and accounts in the database, and the first reward config
+    is stored when there is none; a given session is only read, and a teacher opened from it remembers nothing."""
     if isinstance(source, Home):
-        return Scorer(load_lexicons(), open_teacher(source.settings), ensure_reward_config())
+        return Scorer(load_lexicons(), open_teacher(source.settings, ledger=open_ledger(source.settings)), ensure_reward_config())
     return Scorer(load_lexicons(), open_teacher(current_home().settings), reward_config(source) or FIRST_CONFIG)
 
 

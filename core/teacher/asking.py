@@ -241,8 +241,10 @@ class Asker:
                 call.add_done_callback(partial(self._give_back, unused))
                 raise
             if has_room:
-                attempt.reserved_usd, self.is_budget_spent = usd, False
+                attempt.reserved_usd = usd
                 self.num_holding += 1
+                if item.purpose != "probe":  # a probe costs so little that its money says nothing about a judgement's
+                    self.is_budget_spent = False
                 return None
             async with self.settled:
                 if self.num_holding == 0:

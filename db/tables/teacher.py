@@ -120,9 +120,9 @@ class TeacherPrice(Base):
     model: Mapped[short] = mapped_column(index=True)
     input_usd: Mapped[float]
     output_usd: Mapped[float]
-    cached_input_usd: Mapped[float | None] = mapped_column(default=None)
     #: day on which the price was read, YYYY-MM-DD
     as_of: Mapped[short]
+    cached_input_usd: Mapped[float | None] = mapped_column(default=None)
     source: Mapped[str] = mapped_column(default="")
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"), default=None)
     created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
