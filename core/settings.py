@@ -40,6 +40,30 @@ class Settings(BaseModel):
     secure_cookies: bool = setting(False, "Send cookies over TLS only (behind a TLS proxy).", "仅通过 TLS 发送 Cookie。")
     max_upload_mb: int = setting(200, "Largest file that may be imported, in MB.", "可导入文件的最大体积（MB）。", ge=1)
     num_cpu_slots: int = setting(1, "CPU jobs that may run at once.", "可同时运行的 CPU 任务数。", ge=1, le=64)
+    launcher: str = setting(
+        "local",
+        "Where jobs run: local (this machine) or slurm (submitted to a cluster; see docs/scaling_training.md).",
+        "任务在哪里运行：local（本机）或 slurm（提交到集群，见 docs/scaling_training.md）。",
+        pattern="^(local|slurm)$",
+    )
+    slurm_partition: str = setting("", "Slurm partition; empty means the cluster's default.", "Slurm 分区；留空使用集群默认分区。")
+    slurm_gres: str = setting(
+        "gpu:{n}",
+        "What a GPU job asks Slurm for; {n} is its number of processes. Empty asks for nothing.",
+        "GPU 任务向 Slurm 申请的资源；{n} 为进程数；留空则不申请。",
+    )
+    slurm_options: str = setting(
+        "",
+        "Further options of sbatch, as on its command line (account, time limit ...).",
+        "其他 sbatch 选项，写法与命令行相同（账户、时限等）。",
+    )
+    slurm_jobs: int = setting(
+        4,
+        "GPU jobs that may be with Slurm at once, waiting or running.",
+        "可同时提交到 Slurm 的 GPU 任务数（排队与运行合计）。",
+        ge=1,
+        le=256,
+    )
     num_threads: int = setting(0, "Threads for a training process; 0 means all cores.", "训练进程线程数；0 表示使用全部核心。", ge=0)
     job_lease_s: float = setting(
         30.0, "A running job without heartbeat for this long is taken over.", "任务心跳中断多久后被接管（秒）。", gt=0

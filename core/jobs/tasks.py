@@ -22,7 +22,13 @@ def task_of(home: Home, job: t.Job) -> Task:
     env = {"CONSILIUM_HOME": str(home.root), "CONSILIUM_JOB_ID": str(job.id), "PYTHONUNBUFFERED": "1"}
     if home.settings.num_threads:
         env["OMP_NUM_THREADS"] = str(home.settings.num_threads)
-    return Task(job.id, job.attempt, run_dir, argv_of(job.kind, job.config, run_dir), ROOT, job.slot or "", job.restarts, env)
+    argv, n = argv_of(job.kind, job.config, run_dir), processes_of(job.config)
+    return Task(job.id, job.attempt, run_dir, argv, ROOT, job.slot or "", job.restarts, n, env)
+
+
+def processes_of(config: Mapping[str, Any]) -> int:
+    """How many processes the job's command starts: `num_processes` of its config, where its kind has such a field."""
+    return int(config.get("num_processes") or 1)
 
 
 def argv_of(kind: str, config: Mapping[str, Any], run_dir: Path) -> tuple[str, ...]:
@@ -31,7 +37,7 @@ def argv_of(kind: str, config: Mapping[str, Any], run_dir: Path) -> tuple[str, .
     Raises NotFound("unknown_job_kind").
     """
     module = job_kind(kind).module
-    num_processes = int(config.get("num_processes") or 1)
+    num_processes = processes_of(config)
     if num_processes == 1:
         return (sys.executable, "-m", module, "--run-dir", str(run_dir))
     return (sys.executable, "-m", "core.jobs.launch.ranks", "--num-processes", str(num_processes), module, "--run-dir", str(run_dir))

@@ -27,7 +27,7 @@ from core.errors import NotFound, Unavailable
 from core.home import Home
 from core.jobs import api, endings, leases, schedules
 from core.jobs.launch.base import Exit, Launcher, Lost, Task
-from core.jobs.launch.local import LocalLauncher
+from core.jobs.launch.choose import launcher_of, slots_of
 from core.jobs.tasks import task_of, write_config
 from core.records import CancelMode, JobStatus
 from db import tables as t
@@ -73,10 +73,10 @@ class Worker:
         settings = home.settings
         grace_s = GRACE_S if grace_s is None else grace_s
         self.home = home
-        self.launcher: Launcher = launcher or LocalLauncher(home.runs, home.locks, grace_s=grace_s)
+        self.launcher: Launcher = launcher or launcher_of(home, grace_s=grace_s)
         self.place = f"{socket.gethostname()}:{home.root.resolve()}"
         self.name = f"{self.place}#{os.getpid()}"
-        self.slots = {"gpu": ["gpu:0"], "cpu": [f"cpu:{n}" for n in range(settings.num_cpu_slots)]}
+        self.slots = slots_of(home)
         self.lease_s = settings.job_lease_s
         self.grace_s = grace_s
         self.driven: dict[int, Driven] = {}
@@ -187,6 +187,7 @@ class Worker:
         if isinstance(state, Exit):
             self._settle(d, state)
         elif state is None:
+            self._name_it(d)
             self._ask_to_end(d)
         elif d.job.cancel_mode is not None:
             self.launcher.seal(d.task, endings.CANCELLED)
@@ -199,11 +200,18 @@ class Worker:
         d.start_at = time.monotonic() + 5  # before the next try, should this one fail
         write_config(d.task, d.job)
         with write_session() as session:
-            if leases.change(session, d.job.id, d.token, command=list(d.task.argv)) is None:
+            if leases.change(session, d.job.id, d.token, command=list(d.task.argv), launcher=self.launcher.name, external_id=None) is None:
                 self._lose(d)
                 return
         log.info("job %d: %s", d.job.id, "started again" if d.task.start else "started")
         self.launcher.start(d.task)
+
+    def _name_it(self, d: Driven) -> None:
+        """Store under which id a cluster's queue knows the job, once it is known."""
+        external_id = self.launcher.external_id(d.task)
+        if external_id is not None and external_id != d.job.external_id:
+            with write_session() as session:
+                d.job = leases.change(session, d.job.id, d.token, external_id=external_id) or d.job
 
     def _count_loss(self, d: Driven, lost: Lost) -> None:
         """Its supervisor was killed and its processes with it. Start again, later each time, and not for ever.

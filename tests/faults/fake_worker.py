@@ -32,6 +32,8 @@ FAKES = {
 class InstantLauncher:
     """Journals every start; the attempt has ended at once."""
 
+    name = "instant"
+
     def __init__(self) -> None:
         self.started: set[int] = set()
 
@@ -49,6 +51,9 @@ class InstantLauncher:
 
     def seal(self, task: Task, reason: str) -> None:
         raise AssertionError("nothing to seal")
+
+    def external_id(self, task: Task) -> str | None:
+        return None
 
     def running(self) -> dict[int, int]:
         return {}
@@ -72,5 +77,5 @@ def run(arguments: list[str]) -> int:
     leases.MAX_BACKOFF_S = 0.3
     if "--instant" in arguments:
         worker.TICK_S = 0.01
-        worker_loop.LocalLauncher = lambda *_args, **_values: InstantLauncher()  # type: ignore[assignment,misc]
+        worker_loop.launcher_of = lambda *_args, **_values: InstantLauncher()
     return worker.main()

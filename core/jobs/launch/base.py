@@ -1,7 +1,7 @@
 """What the worker asks of whoever runs a job's command. The job row stays the truth; a launcher only knows processes.
 
 One attempt of one job ends exactly once: with an exit record, or by being sealed, after which nothing can start it again.
-`core.jobs.launch.local` is the first member; a cluster's queue would be another, keeping its own id in the row.
+Members: `core.jobs.launch.local` (this machine) and `core.jobs.launch.slurm` (a cluster's queue, with its id in the row).
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ class Task:
     cwd: Path
     slot: str
     start: int = 0
+    #: processes (one per GPU) that the command will start
+    num_processes: int = 1
     env: dict[str, str] = field(default_factory=dict)
 
 
@@ -53,6 +55,10 @@ class NotStarted:
 class Launcher(Protocol):
     """All methods return at once. OSError (disk full, no such folder) means: nothing happened, try again later."""
 
+    @property
+    def name(self) -> str:
+        """`local`, `slurm`: stored in the job's row."""
+
     def start(self, task: Task) -> None:
         """Start the attempt unless it runs or has ended. Harmless when called twice."""
 
@@ -64,6 +70,9 @@ class Launcher(Protocol):
 
     def seal(self, task: Task, reason: str) -> None:
         """Write the exit record of an attempt that does not run, so that nothing can start it any more."""
+
+    def external_id(self, task: Task) -> str | None:
+        """The id under which somebody else's queue knows this start; None where there is no such queue."""
 
     def running(self) -> dict[int, int]:
         """Job id -> attempt of everything that runs here, known to the queue or not."""

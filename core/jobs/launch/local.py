@@ -6,25 +6,23 @@ on its run folder, how it ended of its exit file. That is why a new worker finds
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
-from core.jobs.launch import shim
+from core.jobs.launch import endnote, shim
 from core.jobs.launch.base import Exit, Lost, NotStarted, Task
 
 SHIM = str(Path(shim.__file__).resolve())
-#: left over from the attempt before; a resumed script must not be told to stop, nor its old error be shown as new
-STALE = ("STOP", "error.json", "result.json", "done.json")
 
 
 class LocalLauncher:
     """`runs` is the folder of run folders, `locks` that of slot locks; only slots in `exclusive` (gpu:0) are locked."""
+
+    name = "local"
 
     def __init__(self, runs: Path, locks: Path, *, grace_s: float = 5.0, exclusive: tuple[str, ...] = ("gpu:0",)) -> None:
         self.runs = runs.resolve()
@@ -37,9 +35,7 @@ class LocalLauncher:
 
     def start(self, task: Task) -> None:
         """Start the supervisor. It refuses by itself when the attempt runs or has ended, so a double start is harmless."""
-        task.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in STALE:
-            (task.run_dir / name).unlink(missing_ok=True)
+        endnote.clear_stale(task)
         slot_lock = str(self.locks / f"{task.slot.replace(':', '')}.lock") if task.slot in self.exclusive else ""
         command = [sys.executable, "-I", "-S", SHIM, "--run-dir", str(task.run_dir.resolve()), "--attempt", str(task.attempt)]
         command += ["--start", str(task.start), "--grace", str(self.grace_s), "--slot-lock", slot_lock, "--", *task.argv]
@@ -59,25 +55,21 @@ class LocalLauncher:
         """Exit file first, then the lock, then the exit file again: the supervisor writes the one before it lets go of the other."""
         own = self._own.get(task.job_id)
         code = own.poll() if own is not None else 0
-        ended = self._exit(task)
+        ended = endnote.read(task)
         if ended is None and own is not None and code is None:
             return None
         if ended is None:
             if self._is_locked(task.run_dir):
                 return None
-            ended = self._exit(task)
+            ended = endnote.read(task)
         self._let_go(task.job_id)
         if ended is not None:
             return ended
-        lock = task.run_dir / shim.LOCK_NAME
+        if code in (shim.EXIT_NOT_LOCKED, os.EX_IOERR):
+            return NotStarted()
         try:
-            if code in (shim.EXIT_NOT_LOCKED, os.EX_IOERR) or lock.read_text().split() != [str(task.attempt), str(task.start)]:
-                return NotStarted()
-            if self._is_complete(task):
-                self._record(task, Exit(0, reason="its supervisor was killed after the work was complete"))
-                return None
-            return Lost(lived_s=_lived_s(task.run_dir, lock))
-        except FileNotFoundError:
+            return endnote.without_supervisor(task)
+        except FileNotFoundError:  # the folder is being removed
             return NotStarted()
 
     def terminate(self, task: Task, *, force: bool = False) -> None:
@@ -91,26 +83,10 @@ class LocalLauncher:
             self._kill_strays(run_dir)
 
     def seal(self, task: Task, reason: str) -> None:
-        self._record(task, Exit(None, was_terminated=True, reason=reason))
+        endnote.write(task, Exit(None, was_terminated=True, reason=reason))
 
-    def _record(self, task: Task, ended: Exit) -> None:
-        """Under the run lock: a supervisor that is just starting either holds it (and is left alone) or finds the exit file."""
-        task.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = shim.try_lock(str(task.run_dir / shim.LOCK_NAME))
-        if lock is None:
-            return
-        try:
-            if self._exit(task) is None:
-                shim.write_record(str(task.run_dir.resolve()), task.attempt, {**asdict(ended), "at": time.time()}, patient=False)
-        finally:
-            os.close(lock)
-
-    def _is_complete(self, task: Task) -> bool:
-        """The training had said that its work is done; only its supervisor could not put that on record any more."""
-        try:
-            return bool(json.loads((task.run_dir / "done.json").read_text()) == {"attempt": task.attempt})
-        except (OSError, ValueError):
-            return False
+    def external_id(self, task: Task) -> str | None:
+        return None
 
     def running(self) -> dict[int, int]:
         """Every supervisor of this home, by the run folder's name."""
@@ -151,13 +127,6 @@ class LocalLauncher:
     def _supervisors(self) -> list[int]:
         return [pid for pid in shim.processes() if Path(_run_dir_of(pid)).parent == self.runs]
 
-    def _exit(self, task: Task) -> Exit | None:
-        try:
-            record = json.loads((task.run_dir / shim.exit_name(task.attempt)).read_text())
-        except FileNotFoundError:
-            return None
-        return Exit(record["code"], record["signal"], bool(record["was_terminated"]), str(record.get("reason", "")))
-
     def _is_locked(self, run_dir: Path) -> bool:
         if not (run_dir / shim.LOCK_NAME).exists():
             return False
@@ -176,9 +145,3 @@ def _run_dir_of(pid: int) -> str:
     """The run folder that a supervisor was started for; empty for any other process."""
     arguments = _arguments(pid)
     return arguments[arguments.index("--run-dir") + 1] if SHIM in arguments and "--run-dir" in arguments else ""
-
-
-def _lived_s(run_dir: Path, lock: Path) -> float:
-    """How long a lost attempt ran, by its files (the wall clock may have been set since, but both stamps are of that run)."""
-    stamps = [path.stat().st_mtime for path in run_dir.iterdir() if path.is_file()]
-    return max(0.0, max(stamps, default=0.0) - lock.stat().st_mtime)
