@@ -233,10 +233,12 @@ def predict(
     temperature: float = 0.2,
     seed: int = 0,
     max_new_tokens: int = 512,
+    queue: bool = typer.Option(False, "--queue", help=help_text("queue")),
 ) -> None:
-    """Stream a version's answer from the model server."""
+    """Stream a version's answer from the model server; of a file of questions, write a table of answers."""
     from core.model_client import stream_chat
     from core.models import serving_version
+    from core.prediction import SUFFIXES
 
     if not model:
         with read_session() as session:
@@ -244,6 +246,13 @@ def predict(
         model = serving.name if serving else load_settings().serve_model
     if not model:
         raise NotFound("start.no_version_serving")
+    if Path(question).suffix.lower() in SUFFIXES:
+        path = as_meant(Path(question))
+        if not path.is_file():
+            raise NotFound("start.no_such_file", path=path)
+        values = {"path": str(path), "model": model, "temperature": temperature, "seed": seed, "max_new_tokens": max_new_tokens}
+        run_or_queue("predict", values, is_foreground=not queue)
+        return
     pieces = stream_chat(model, [Message("user", question)], temperature=temperature, seed=seed, max_new_tokens=max_new_tokens)
     for piece in pieces:
         print(piece, end="", flush=True)

@@ -156,6 +156,12 @@ class PPOConfig(JobConfig):
         advanced=True,
         ge=0,
     )
+    old_logprobs: Literal["auto", "sampler", "forward"] = option(
+        "auto",
+        "Where old log-probabilities come from: the sampler, or one more forward pass; auto takes the sampler's for float32 models.",
+        "旧策略对数概率的来源：采样器，或再做一次前向；auto 在 float32 模型上使用采样器的值。",
+        advanced=True,
+    )
     sample_batch_size: int = option(
         0, "Rows generated together; 0 means the whole rollout.", "同时生成的行数；0 表示整轮。", advanced=True, ge=0
     )
@@ -198,21 +204,6 @@ class PPOConfig(JobConfig):
     save_steps: int = option(4, "Write a checkpoint every N rollouts.", "每 N 轮保存检查点。", advanced=True, ge=1)
     sample_steps: int = option(4, "Write a table of samples every N rollouts.", "每 N 轮写出样本表。", advanced=True, ge=1)
     seed: int = option(0, "Seed of sampling, data order and value head.", "随机种子。", ge=0)
-
-
-class EvaluateConfig(JobConfig):
-    """Compare model versions on held-out prompts with the very reward that PPO uses."""
-
-    name: str = option("sft-vs-rl", "Name of the report.", "报告名称。", min_length=1)
-    models: list[str] = option(
-        ..., "Model versions to compare, first one is the baseline.", "要比较的模型版本，第一个为基线。", min_length=1
-    )
-    dataset: str = option("demo", "Dataset whose prompts are answered.", "使用的数据集。")
-    split: Literal["dev", "test", "gold", "red_team"] = option("test", "Held-out split.", "评测集。")
-    num_samples: int = option(0, "At most this many prompts; 0 means all.", "最多使用多少条；0 表示全部。", ge=0)
-    temperature: float = option(1.0, "Sampling temperature; 0 is greedy.", "采样温度；0 为贪心。", ge=0, le=2)
-    max_new_tokens: int = option(160, "Longest completion in tokens.", "回答最大词元数。", ge=1)
-    seed: int = option(0, "Seed of sampling.", "随机种子。", ge=0)
 
 
 class IndexConfig(JobConfig):

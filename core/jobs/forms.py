@@ -42,7 +42,9 @@ _SENTENCES = {
 
 @dataclass(frozen=True, slots=True)
 class FormField:
-    """One line of a form. `type` is text, integer, number, switch, choice, names or mapping; `source` is versions or datasets."""
+    """One line of a form. `type` is text, integer, number, switch, choice, names or mapping; `source` is versions or datasets.
+
+    `names` with `choices` takes only those."""
 
     name: str
     type: str
@@ -92,7 +94,7 @@ def _type(annotation: Any) -> tuple[str, tuple[str, ...], bool]:
     if type(None) in get_args(annotation):
         return (*_type(arguments[0])[:2], True)
     if get_origin(annotation) is list:
-        return "names", (), False
+        return "names", tuple(map(str, get_args(arguments[0]))), False
     if get_origin(annotation) is dict:
         return "mapping", (), False
     return {bool: "switch", int: "integer", float: "number"}.get(annotation, "text"), (), False
