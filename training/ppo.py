@@ -81,7 +81,10 @@ def train(run: Run) -> None:
     if config.rollout_engine == "vllm":
         longest = max(len(policy.encode(p.messages)) for p in prompts)
         learner.sampler = VllmSampler(policy, files.base, config, run.dir / "vllm", longest)
-    scoring = RolloutScorer(scorer, config, timeout_s=run.home.settings.teacher_timeout_s, processes=learner.processes)
+    settings = run.home.settings
+    scoring = RolloutScorer(
+        scorer, config, timeout_s=settings.teacher_timeout_s, num_at_once=settings.teacher_num_at_once, processes=learner.processes
+    )
     out = RunFiles(run.dir) if run.is_main else None
 
     # 3. Where an interrupted run had come to.

@@ -141,8 +141,9 @@ class RolloutScorer:
         teacher = self.scorer.teacher
         usage = teacher.usage()
         health = self._from_first(lambda: teacher.health(probe=True))
-        self._open = _Open(number, prompts, health.is_up, None if health.is_up else health.reason, usage)
-        if health.is_up and self.processes.rank == 0:  # after this rollout's own rows: those hold the training up
+        can_ask = health.is_up or health.reason in NO_MONEY  # the ledger refuses each at no cost, and knows when money has come
+        self._open = _Open(number, prompts, can_ask, None if can_ask else health.reason, usage)
+        if can_ask and self.processes.rank == 0:  # after this rollout's own rows: those hold the training up
             self._open.late = {i: teacher.submit(p.prompt, p.completion, priority=5) for i, p in enumerate(self.pending)}
 
     def on_finished(self, row: int, text: str, is_finished: bool) -> None:
@@ -160,7 +161,7 @@ class RolloutScorer:
         """
         now = self._opened()
         rows = self._rows(now)
-        late = self._late(now)
+        late = self._late(now, rows)
         reason, fitted = None, None
         if self._is_away(now, rows):
             reason, fitted = self._reason(now, rows), rules_only_map(self.known)
@@ -269,13 +270,13 @@ class RolloutScorer:
     def _judged(self, row: Row, judgement: Judgement) -> Row:
         return replace(row, judgement=judgement, reward=combine(row.rules, judgement, self.scorer.config))
 
-    def _late(self, now: _Open) -> list[Late]:
+    def _late(self, now: _Open, rows: Sequence[Row]) -> list[Late]:
         """Pending rows that were judged along with this rollout leave the list; the others stay for a later one."""
         if not self.pending:
             return []
         verdicts = self.processes.gather(self._collect(now.late))
         found, left = list[Late](), list[Pending]()
-        answers = any(verdict.teacher_score is not None for verdict in verdicts.values())
+        answers = any(row.holds_both for row in rows) or any(verdict.teacher_score is not None for verdict in verdicts.values())
         for i, pending in enumerate(self.pending):
             verdict = verdicts.get(i)
             if verdict is not None and verdict.unscored_reason in (None, *LASTING_REASONS):
