@@ -1,14 +1,14 @@
 """Signed expert verdicts joined with what the reward said about the same completions: the data of calibration and gaps.
 
-Every reviewer's last signed verdict on a case counts (a corrected one is replaced by its correction); "cannot judge" is no
-verdict. Parts are those of the newest reward row of the completion: parts do not depend on weights, so any config can be
-applied to them. Reads only. Called by training.calibrate, training.prompt_set and the Reward page.
+Every reviewer's last signed verdict on a case counts (a corrected one is replaced by its correction), but where a case went to
+arbitration only the arbiter's does; "cannot judge" is no verdict. Parts are those of the newest reward row of the completion:
+parts do not depend on weights, so any config can be applied to them. Reads only. Called by training.calibrate,
+training.prompt_set and the Reward page.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
@@ -50,24 +50,21 @@ def judged(session: Session) -> Judged:
     """See `load`."""
     rows, unscored, cannot = [], 0, 0
     parts = newest_parts(session)
-    for decision, conflict, question in session.execute(_current()):
+    for decision, conflict, sample in session.execute(_current()):
         if decision.verdict == Verdict.CANNOT_JUDGE:
             cannot += 1
         elif decision.verdict in LEVELS:
             if (found := parts.get(conflict.completion_id)) is None:
                 unscored += 1
             else:
-                rows.append(CaseRow(conflict.id, conflict.completion_id, decision.verdict, found, question))
+                rows.append(CaseRow(conflict.id, conflict.completion_id, decision.verdict, found, sample.text))
     return Judged(tuple(rows), unscored, cannot)
 
 
 def newest_parts(session: Session) -> dict[int, dict[str, float | None]]:
     """Parts of the newest reward row of every completion that has a case."""
     newest = (
-        select(func.max(t.Reward.id))
-        .where(t.Reward.completion_id.in_(select(t.Conflict.completion_id)))
-        .group_by(t.Reward.completion_id)
-        .scalar_subquery()
+        select(func.max(t.Reward.id)).where(t.Reward.completion_id.in_(select(t.Conflict.completion_id))).group_by(t.Reward.completion_id)
     )
     rows = session.execute(select(t.Reward.completion_id, t.Reward.parts).where(t.Reward.id.in_(newest)))
     return {completion_id: dict(parts) for completion_id, parts in rows}
@@ -76,26 +73,32 @@ def newest_parts(session: Session) -> dict[int, dict[str, float | None]]:
 def stratum_verdicts(session: Session) -> list[StratumVerdict]:
     """Every current verdict with its sample's stratum; `who_was_right` tells whether rules or teacher were wrong."""
     wrong = {WhoWasRight.TEACHER.value, WhoWasRight.RULES.value, WhoWasRight.NEITHER.value}
-    query = _current().join(t.Sample, t.Sample.id == t.Conflict.sample_id).add_columns(t.Sample.category, t.Sample.language, t.Sample.risk)
     return [
-        StratumVerdict(category, language, risk, decision.verdict in (Verdict.SERIOUS, Verdict.UNSAFE), decision.who_was_right in wrong)
-        for decision, _, _, category, language, risk in session.execute(query)
+        StratumVerdict(
+            sample.category,
+            sample.language,
+            sample.risk,
+            decision.verdict in (Verdict.SERIOUS, Verdict.UNSAFE),
+            decision.who_was_right in wrong,
+        )
+        for decision, _, sample in session.execute(_current())
         if decision.verdict in LEVELS
     ]
 
 
-def _current() -> Select[Any]:
-    """(adjudication, conflict, question) of every reviewer's last signed row per case."""
+def _current() -> Select[t.Adjudication, t.Conflict, t.Sample]:
+    """(adjudication, conflict, sample) of every reviewer's last signed row per case."""
     last = (
         select(func.max(t.Adjudication.id))
         .where(t.Adjudication.stage == "signed")
         .group_by(t.Adjudication.conflict_id, t.Adjudication.user_id)
-        .scalar_subquery()
     )
-    text = select(t.Sample.text).where(t.Sample.id == t.Conflict.sample_id).scalar_subquery()
+    arbitrated = select(t.Adjudication.conflict_id).where(t.Adjudication.stage == "signed", t.Adjudication.role != "reader")
     return (
-        select(t.Adjudication, t.Conflict, text)
+        select(t.Adjudication, t.Conflict, t.Sample)
         .join(t.Conflict, t.Conflict.id == t.Adjudication.conflict_id)
+        .join(t.Sample, t.Sample.id == t.Conflict.sample_id)
         .where(t.Adjudication.id.in_(last))
+        .where((t.Adjudication.role != "reader") | t.Adjudication.conflict_id.not_in(arbitrated))
         .order_by(t.Adjudication.id)
     )

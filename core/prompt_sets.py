@@ -1,9 +1,10 @@
 """Which prompts a policy practises on: a seeded, stratified draw, heavier where experts found gaps. Pure.
 
-Strata are category x language x risk. At least `high_risk_share` of the set is high risk (where there are enough such prompts); inside the
-high-risk part and the rest, a stratum's places go by its size times its boost. The boost is 1 + gap_boost x the share of its verdicts that
-were bad or showed a scorer wrong, shrunk towards nothing where few verdicts were given, times the accepted sampling weight of its
-category and risk. Inside a stratum every prompt has the same chance, so its inclusion probability is known: places / size.
+Strata are category x language x risk. The set has the pool's own share of high-risk prompts, boosts counted, and never less
+than `high_risk_share`; inside the high-risk part and the rest, a stratum's places go by its size times its boost. The boost is
+1 + gap_boost x the share of its verdicts that were bad or showed a scorer wrong, shrunk towards nothing where few verdicts were
+given, times the accepted sampling weight of its category and risk. Inside a stratum every prompt has the same chance, so its
+inclusion probability is known: places / size.
 
 Never drawn: anything outside the training splits, and anything equal or nearly equal to a prompt of an evaluation split (dev, test,
 gold, red_team) of any dataset. Called by training.prompt_set.
@@ -123,8 +124,9 @@ def build(
     if not high:
         raise UserError("reward.no_high_risk_prompts", num=len(kept))
     total = min(num_prompts, len(kept), math.floor(len(high) / share + 1e-9))
-    num_high = min(len(high), max(math.ceil(share * total - 1e-9), total - len(other)))
     boosts = {one.stratum: boost(one.stratum, gaps or {}, sampling_weights or {}, gap_boost) for one in kept}
+    own_share = sum(boosts[one.stratum] for one in high) / max(1e-9, sum(boosts[one.stratum] for one in kept))
+    num_high = min(len(high), max(math.ceil(share * total - 1e-9), round(own_share * total), total - len(other)))
     strata: list[Drawn] = []
     chosen: list[int] = []
     for members, places in ((high, num_high), (other, total - num_high)):

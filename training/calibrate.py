@@ -8,6 +8,7 @@ rejects on the Reward page. Writes calibration.json into the run folder. What th
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -71,15 +72,26 @@ def evidence(found: Calibration, config: CalibrateConfig, judged: judged_cases.J
     whole = asdict(found)
     whole.pop("proposal")
     whole["changes"] = whole["changes"][:MAX_CHANGES]
-    return {
-        "kind": "calibration",
-        **whole,
-        "num_changes": len(found.changes),
-        "num_unscored": judged.num_unscored,
-        "num_cannot_judge": judged.num_cannot_judge,
-        "seed": config.seed,
-        "num_bootstrap": config.num_bootstrap,
-    }
+    return _plain(
+        {
+            "kind": "calibration",
+            **whole,
+            "num_changes": len(found.changes),
+            "num_unscored": judged.num_unscored,
+            "num_cannot_judge": judged.num_cannot_judge,
+            "seed": config.seed,
+            "num_bootstrap": config.num_bootstrap,
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows no NaN: what could not be measured is null."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 if __name__ == "__main__":
