@@ -21,7 +21,7 @@ LAYERS = ("core", "db", "app", "training", "pages")
 PURE = {
     "core.agreement", "core.completions", "core.conflicts", "core.errors", "core.expansion", "core.i18n", "core.lexicons",
     "core.calibration", "core.content", "core.desk.routing", "core.mentions", "core.notices", "core.outcomes", "core.prompt_sets", "core.records",
-    "core.reward_features", "core.reward_limits", "core.reward_watch", "core.rewards", "core.rules", "core.sampling", "core.statistics", "core.jobs.configs", "core.jobs.configs_review", "core.jobs.configs_evaluation", "core.jobs.configs_training", "core.jobs.kinds",
+    "core.reward_features", "core.reward_limits", "core.reward_watch", "core.rewards", "core.rules", "core.sampling", "core.statistics", "core.jobs.configs", "core.jobs.configs_teacher", "core.jobs.configs_reward", "core.jobs.configs_release", "core.jobs.configs_review", "core.jobs.configs_evaluation", "core.jobs.configs_training", "core.jobs.kinds",
     "core.retrieval.chunk", "core.retrieval.fuse", "core.retrieval.metrics", "core.retrieval.tokens",
 }  # fmt: skip
 #: what pages may use of app: shared pieces, and pieces of one page that would not fit in its file
