@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     import torch
 
 
+#: called once per decoding step with the rows still alive (B), the step, the states (B, width) that predict the next token, the
+#: logits (B, V) in float32 and the tokens chosen (B)
+Observe = Callable[[list[int], int, "torch.Tensor", "torch.Tensor", "torch.Tensor"], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Generated:
     """One completion. `finish_reason` is "stop" (the model ended it) or "length"; `num_tokens` counts the end token."""
@@ -232,18 +237,20 @@ class Policy:
         batch_size: int = 64,
         on_progress: Callable[[int], None] | None = None,
         on_finished: Callable[[int, list[int]], None] | None = None,
+        observe: Observe | None = None,
     ) -> list[list[int]]:
         """Completion ids (end token included where reached) for each prompt, in the order given; one seed per row.
 
         Rows of similar length share a batch; `on_progress` gets the number of prompts answered so far, `on_finished` each row's
-        number and completion as soon as that row has ended, while its neighbours still generate.
+        number and completion as soon as that row has ended, while its neighbours still generate. `observe` sees every step.
         """
         completions: list[list[int]] = [[] for _ in prompt_ids]
         order = sorted(range(len(prompt_ids)), key=lambda i: -len(prompt_ids[i]))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            steps = self._steps([prompt_ids[i] for i in rows], adapter, temperature, max_new_tokens, [seeds[i] for i in rows])
-            for tokens in steps:
+            seen = (lambda at, *step, rows=rows: observe([rows[r] for r in at], *step)) if observe else None
+            prompts = [prompt_ids[i] for i in rows]
+            for tokens in self._steps(prompts, adapter, temperature, max_new_tokens, [seeds[i] for i in rows], seen):
                 for i, token in zip(rows, tokens, strict=True):
                     if token is not None:
                         completions[i].append(token)
@@ -279,7 +286,13 @@ class Policy:
         return [Generated(self.decode(ids), "stop" if ids and ids[-1] in self.eos_ids else "length", len(ids)) for ids in completions]
 
     def _steps(
-        self, prompt_ids: list[list[int]], adapter: str | None, temperature: float, max_new_tokens: int, seeds: Sequence[int]
+        self,
+        prompt_ids: list[list[int]],
+        adapter: str | None,
+        temperature: float,
+        max_new_tokens: int,
+        seeds: Sequence[int],
+        observe: Observe | None = None,
     ) -> Iterator[list[int | None]]:
         import torch
 
@@ -295,21 +308,29 @@ class Policy:
 
         config = self.model.config
         past = fixed_cache(config, width + max_new_tokens)
+        makes_own_mask = type(past.layers[0]) is _fixed_layer() if past.layers else False
         alive = list(range(num_rows))  # the rows of the batch, as indices into prompt_ids
         done = [False] * num_rows
         for step in range(max_new_tokens):
             end = width + step
             # the mode is entered per step: it is thread-wide, and the consumer runs between steps
             with torch.inference_mode(), self.using(adapter) as model:
-                output = model(
-                    input_ids=ids,
-                    attention_mask=mask[:, :end],
-                    position_ids=positions[:, end - ids.shape[1] : end],
-                    past_key_values=past,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
-                chosen = pick(output.logits[:, -1].float(), temperature, uniforms[:, step])
+                options = {
+                    "input_ids": ids,
+                    "attention_mask": visible(mask, ids.shape[1], end) if makes_own_mask else mask[:, :end],
+                    "position_ids": positions[:, end - ids.shape[1] : end],
+                    "past_key_values": past,
+                    "use_cache": True,
+                }
+                if observe is None:
+                    logits = model(**options, logits_to_keep=1).logits[:, -1].float()
+                else:  # the caller has made sure that the head does no more than this
+                    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+                    states = inner.base_model(**options)[0][:, -1]
+                    logits = inner.get_output_embeddings()(states).float()
+                chosen = pick(logits, temperature, uniforms[:, step])
+                if observe is not None:
+                    observe(alive, step, states, logits, chosen)
                 tokens = chosen.tolist()
             answer: list[int | None] = [None] * num_rows
             for row, token in zip(alive, tokens, strict=True):
@@ -327,6 +348,21 @@ class Policy:
                 with torch.inference_mode():
                     past.batch_select_indices(index)
                     ids, mask, positions, uniforms = ids[index], mask[index], positions[index], uniforms[index]
+
+
+def visible(mask: torch.Tensor, num_new: int, end: int) -> torch.Tensor:
+    """What the newest `num_new` of `end` columns may look at, (B, 1, num_new, end), True where they may.
+
+    transformers builds the same from a (B, end) mask, at every step anew and at a third of a small model's cost. A padding column
+    sees itself: a row of all False has no softmax.
+    """
+    import torch
+
+    if num_new == 1:
+        return mask[:, None, None, :end].bool()
+    causal = torch.ones((num_new, end), dtype=torch.bool, device=mask.device).tril(end - num_new)
+    itself = torch.ones((num_new, end), dtype=torch.bool, device=mask.device).tril(end - num_new).triu(end - num_new)
+    return (causal & mask[:, None, :end].bool())[:, None] | itself
 
 
 def row_seed(seed: int, key: int) -> int:

@@ -27,7 +27,8 @@ from core.errors import Unavailable, UserError
 from core.jobs.configs import PPOConfig
 from core.policy import Policy
 from training.causal import SMALL_MODEL, adapter_tensors, clip_and_step, num_parameters, save_adapter, trunk_and_head
-from training.ppo_forward import forward, micro_batches, micro_tokens, response_states
+from training.ppo_forward import ResponseForward
+from training.ppo_lora import MergedAdapter
 from training.ppo_math import (
     KLController,
     RunningStats,
@@ -48,6 +49,8 @@ RIDGE = 1.0
 #: nats per sequence by which policy and reference may differ before the first update
 MAX_FIRST_KL = 1e-3
 VALUE_HEAD = "value_head.safetensors"
+#: nats by which the sampler's log-probability of a token may differ from the training forward's before it is not used
+MAX_SAMPLER_GAP = 1e-3
 
 
 @dataclass(slots=True)
@@ -91,6 +94,12 @@ class Learner:
         self.score_stats = RunningStats()
         self.has_moved = False
         self.check_start()
+        self.forward = ResponseForward(policy, config)
+        self.merged = {name: MergedAdapter(policy.model, policy.key_of(name)) for name in (POLICY, REFERENCE)}
+        # In float32 the sampler's numbers are the training forward's up to rounding (compared on the first rollout); in bfloat16
+        # they are not, and every rollout is measured again.
+        self.uses_sampler = config.old_logprobs == "sampler" or (config.old_logprobs == "auto" and policy.model.dtype == torch.float32)
+        self.is_compared = False
 
     # ---------------------------------------------------------------- the silent failures, made loud
 
@@ -121,46 +130,67 @@ class Learner:
     ) -> Rollout:
         """Sample one response per query at the training temperature, nothing filtered: forced tokens would show as KL that the
         policy then chases. `on_finished(row, response)` is called as soon as a row has ended, while others still generate."""
+        policy, config = self.policy, self.config
         rows = self.processes.share(len(queries))
-        found = self.sampler.sample(
-            [queries[i] for i in rows],
-            adapter=POLICY,
-            temperature=self.config.temperature,
-            max_new_tokens=self.config.max_new_tokens,
-            seeds=[seeds[i] for i in rows],
-            batch_size=self.config.sample_batch_size or len(rows),
-            on_finished=(lambda i, response: on_finished(rows[i], response)) if on_finished else None,
-        )
-        responses = self.processes.gather(dict(zip(rows, found, strict=True)))
-        answers = [responses[i] for i in range(len(queries))]
-        mask = torch.zeros((len(answers), max(map(len, answers))))
-        for row, response in enumerate(answers):
+        logprobs = torch.zeros((len(queries), config.max_new_tokens), device=policy.device)
+        values = torch.zeros_like(logprobs)
+
+        def observe(at: list[int], step: int, states: Tensor, logits: Tensor, chosen: Tensor) -> None:
+            scaled = logits if config.temperature == 1 else logits / config.temperature
+            here = torch.tensor([rows[i] for i in at], device=policy.device)
+            logprobs[here, step] = scaled.gather(1, chosen[:, None])[:, 0] - scaled.logsumexp(1)
+            values[here, step] = self.value_head(states.float())[:, 0]
+
+        with policy.using(POLICY), self.merged[POLICY]:
+            found = policy.sample(
+                [queries[i] for i in rows],
+                adapter=POLICY,
+                temperature=config.temperature,
+                max_new_tokens=config.max_new_tokens,
+                seeds=[seeds[i] for i in rows],
+                batch_size=config.sample_batch_size or len(rows),
+                on_finished=(lambda i, response: on_finished(rows[i], response)) if on_finished else None,
+                observe=observe if self.uses_sampler else None,
+            )
+        gathered = self.processes.gather(dict(zip(rows, found, strict=True)))
+        responses = [gathered[i] for i in range(len(queries))]
+        mask = torch.zeros((len(responses), max(map(len, responses))))
+        for row, response in enumerate(responses):
             mask[row, : len(response)] = 1
-        mask = mask.to(self.policy.device)
-        finished = [response[-1] in self.policy.eos_ids for response in answers]
-        return Rollout(queries, answers, finished, rows, mask, torch.zeros_like(mask), torch.zeros_like(mask), torch.zeros_like(mask))
+        mask = mask.to(policy.device)
+        finished = [response[-1] in policy.eos_ids for response in responses]
+        logprobs, values = logprobs[:, : mask.shape[1]] * mask, values[:, : mask.shape[1]] * mask
+        return Rollout(queries, responses, finished, rows, mask, logprobs, torch.zeros_like(mask), values)
 
     def measure(self, rollout: Rollout) -> None:
-        """Old log-probabilities, values and the reference's log-probabilities by the training forward."""
-        policy, size = self.policy, micro_tokens(self.policy, self.config)
-        own: dict[int, list[list[float]]] = {}
+        """The reference's log-probabilities by the training forward, and the policy's and the values too unless the sampler's are
+        as good. In the run's first rollout both are made and compared. Raises AssertionError where they should agree and do not."""
         with torch.no_grad():
-            for rows in micro_batches(rollout.queries, rollout.responses, rollout.rows, size):
-                part = rollout.mask[rows].bool()
-                with policy.using(POLICY) as model:
-                    found, predicted = forward(
-                        model, self.value_head, rollout.queries, rollout.responses, rows, policy, self.config.temperature
-                    )
-                with policy.using(REFERENCE) as model:
-                    expected, _ = forward(model, None, rollout.queries, rollout.responses, rows, policy, self.config.temperature)
-                for target, new in ((rollout.logprobs, found), (rollout.ref_logprobs, expected), (rollout.values, predicted)):
-                    target[rows] = target[rows].masked_scatter(part, new)
+            if not self.uses_sampler or not self.is_compared:
+                logprobs, values = torch.zeros_like(rollout.mask), torch.zeros_like(rollout.mask)
+                self._measure(rollout, POLICY, logprobs, values)
+                if not self.uses_sampler:
+                    rollout.logprobs, rollout.values = logprobs, values
+                elif (gap := float((logprobs - rollout.logprobs)[rollout.rows].abs().max())) > MAX_SAMPLER_GAP:
+                    raise AssertionError(f"sampler and training forward differ by {gap} nats for a token: set old_logprobs to forward")
+                self.is_compared = True
+            self._measure(rollout, REFERENCE, rollout.ref_logprobs, None)
         if self.processes.count > 1:
             tensors = (rollout.logprobs, rollout.ref_logprobs, rollout.values)
-            own = self.processes.gather({i: [tensor[i].tolist() for tensor in tensors] for i in rollout.rows})
-            for i, lines in own.items():
-                for tensor, line in zip(tensors, lines, strict=True):
+            lines = self.processes.gather({i: [tensor[i].tolist() for tensor in tensors] for i in rollout.rows})
+            for i, found in lines.items():
+                for tensor, line in zip(tensors, found, strict=True):
                     tensor[i] = torch.tensor(line, device=tensor.device)
+
+    def _measure(self, rollout: Rollout, adapter: str, logprobs: Tensor, values: Tensor | None) -> None:
+        head = None if values is None else self.value_head
+        with self.policy.using(adapter) as model, self.merged[adapter], self.forward.session(model):
+            for rows in self.forward.micro_batches(rollout.queries, rollout.responses, rollout.rows):
+                part = rollout.mask[rows].bool()
+                found, predicted = self.forward(model, head, rollout.queries, rollout.responses, rows)
+                logprobs[rows] = logprobs[rows].masked_scatter(part, found)
+                if values is not None:
+                    values[rows] = values[rows].masked_scatter(part, predicted)
 
     # ---------------------------------------------------------------- learning
 
@@ -246,14 +276,15 @@ class Learner:
         rows = [i for i in range(len(mask)) if mask[i].any()]
         logs: list[dict[str, float]] = []
         stopped = False
-        with policy.using(POLICY) as model:
+        with policy.using(POLICY) as model, self.forward.session(model, learns=True):
             for parameter in self.trained.values():
                 parameter.requires_grad_(True)  # switching adapters freezes the one switched away from
             for epoch in range(config.num_ppo_epochs):
                 order = rows.copy()
                 random.Random(f"{config.seed}-{number}-{epoch}").shuffle(order)
                 for start in range(0, len(order), config.mini_batch_size):
-                    log = self._gradients(model, rollout, advantages, returns, mask, order[start : start + config.mini_batch_size])
+                    with self.merged[POLICY]:
+                        log = self._gradients(model, rollout, advantages, returns, mask, order[start : start + config.mini_batch_size])
                     if log["policy/approxkl_avg"] > 1.5 * config.max_step_kl:  # looked at before the step is taken, not after
                         self.optimizer.zero_grad(set_to_none=True)
                         stopped = True
@@ -274,8 +305,8 @@ class Learner:
         num_tokens = float(mask[batch].sum())
         names = ("loss/policy_avg", "loss/value_avg", "policy/approxkl_avg", "policy/clipfrac_avg", "val/ratio")
         sums = torch.zeros(len(names), dtype=torch.float64, device=policy.device)
-        for micro in micro_batches(rollout.queries, rollout.responses, self.processes.part(batch), micro_tokens(policy, config)):
-            flat, values = forward(model, self.value_head, rollout.queries, rollout.responses, micro, policy, config.temperature)
+        for micro in self.forward.micro_batches(rollout.queries, rollout.responses, self.processes.part(batch)):
+            flat, values = self.forward(model, self.value_head, rollout.queries, rollout.responses, micro)
             real = mask[micro].bool()
             old, ones = rollout.logprobs[micro][real], torch.ones_like(flat)
             clipped = policy_loss(flat, old, advantages[micro][real], ones, config.cliprange)
@@ -295,9 +326,9 @@ class Learner:
         """
         policy = self.policy
         states, wanted = [], []
-        with torch.no_grad(), policy.using(POLICY) as model:
-            for rows in micro_batches(rollout.queries, rollout.responses, range(len(mask)), micro_tokens(policy, self.config)):
-                hidden = response_states(model, rollout.queries, rollout.responses, rows, policy)
+        with torch.no_grad(), policy.using(POLICY) as model, self.forward.session(model):
+            for rows in self.forward.micro_batches(rollout.queries, rollout.responses, range(len(mask))):
+                hidden = self.forward.states(model, rollout.queries, rollout.responses, rows)
                 kept = mask[rows][rollout.mask[rows].bool()].bool()
                 states.append(hidden[kept].double())
                 wanted.append(returns[rows][rollout.mask[rows].bool()][kept].double())

@@ -106,7 +106,8 @@ class KLController:
 
 def overlong_penalty(lengths: Tensor, cap: int, buffer: int, penalty: float) -> Tensor:
     """Zero up to `cap - buffer` tokens, then linearly down to `-penalty` at the cap (soft overlong punishment, DAPO 2503.14476)."""
-    return -penalty * ((lengths - (cap - buffer)) / buffer).clamp(0, 1)
+    beyond: Tensor = ((lengths - (cap - buffer)) / buffer).clamp(0, 1)
+    return -penalty * beyond
 
 
 class RunningStats:
