@@ -69,6 +69,8 @@ def train(run: Run) -> None:
         raise UserError("training.needs_adapter", name=config.sft_model)
     config = config.model_copy(update={"num_rollouts": count_rollouts(config, len(prompts))})
     check_engine(config, pick_device(run.home))
+    if config.rollout_engine == "vllm":  # another implementation's numbers are not the training forward's
+        config = config.model_copy(update={"old_logprobs": "forward"})
     scorer = open_scorer(run.home)
     if run.is_main and not (run.dir / ESTIMATE).exists():  # that of the start: a resumed run does not rewrite what was promised
         write_json(run.dir / ESTIMATE, estimate_ppo(config, facts_for("ppo", config, run.home)))

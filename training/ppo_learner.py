@@ -142,7 +142,7 @@ class Learner:
             values[here, step] = self.value_head(states.float())[:, 0]
 
         with policy.using(POLICY), self.merged[POLICY]:
-            found = policy.sample(
+            found = self.sampler.sample(
                 [queries[i] for i in rows],
                 adapter=POLICY,
                 temperature=config.temperature,

@@ -63,8 +63,9 @@ class VllmSampler:
         seeds: Sequence[int],
         batch_size: int = 64,
         on_finished: Callable[[int, list[int]], None] | None = None,
+        observe: None = None,
     ) -> list[list[int]]:
-        """As `Policy.sample`: completion ids, end token included where reached. vLLM batches as it likes; `batch_size` is ignored."""
+        """As `Policy.sample`: completion ids, end token included where reached. vLLM batches as it likes: `batch_size` is ignored."""
         vllm, requests = importlib.import_module("vllm"), importlib.import_module("vllm.lora.request")
         assert adapter is not None
         self.num_rollouts += 1

@@ -23,7 +23,7 @@ from core.scoring import Scorer
 from core.teacher import OfflineTeacher, Teacher
 from core.teacher.ledger import MemoryLedger
 from core.teacher.prices import Price
-from tests.teacher.endpoint import Answer, Script, ScriptedEndpoint, Seen, ask_about, completion, verdict
+from tests.teacher.endpoint import Answer, Script, ScriptedEndpoint, Seen, answers, ask_about, completion, verdict
 from training.ppo_scoring import RULES_ONLY, TEACHER, RolloutScorer, ScoredRollout
 
 ANSWERS = ("Call 120 now, this is an emergency.", "Rest at home.", "Take double the dose of aspirin.", "See a doctor if it gets worse.")
@@ -116,7 +116,7 @@ def test_an_outage_switches_whole_rollouts_and_recovery_scores_what_waited(endpo
     endpoint.script = lambda seen: judge(seen) if seen.number % 5 == 0 else Answer(500)  # some verdicts still come through
     third = played(scoring, 3)
     endpoint.script = lambda _seen: Answer(500)
-    scoring.scorer.teacher.judge(*((part[:12]) for part in ([ask_about()] * 12, [split_completion(f"x {i}") for i in range(12)])))
+    scoring.scorer.teacher.judge([ask_about()] * 12, answers(12))  # until it counts as down
     fourth = played(scoring, 4)
     fitted = rules_only_map(known)
     assert fitted is not None
@@ -223,7 +223,7 @@ def test_state_goes_through_a_checkpoint(endpoint: ScriptedEndpoint) -> None:
     endpoint.script = no_verdict_on(" 3")
     scoring = scoring_of(endpoint.teacher(), max_unscored=0.5)
     played(scoring, 1)
-    prompts = {None: rows_of(1)[0][3]}
+    prompts: dict[int | None, Prompt] = {None: rows_of(1)[0][3]}
     file = io.BytesIO()
     torch.save(scoring.state_dict(), file)
     file.seek(0)
