@@ -18,7 +18,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 2000
@@ -112,11 +111,11 @@ def estimate_pair(pairs: Array, *, num_resamples: int = NUM_RESAMPLES, seed: int
 def interval(
     coefficient: Coefficient, cases: Array, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0, confidence: float = CONFIDENCE
 ) -> tuple[float | None, float | None]:
-    """Bias-corrected, accelerated bootstrap interval over cases (Efron 1987), with Student's widening for few cases.
+    """Bias-corrected, accelerated bootstrap interval over cases (Efron 1987, JASA 82:171).
 
-    Whole cases are drawn again, with all their ratings, because ratings of one case are not independent. The widening
-    (Hesterberg 2015, Am Stat 69:371) repairs the bootstrap's habit of being too narrow by sqrt((n-1)/n). (None, None)
-    with fewer than two cases, or when the coefficient is undefined in more than a tenth of the resamples.
+    Whole cases are drawn again, with all their ratings, because ratings of one case are not independent. Plain percentiles
+    hold the truth in 93 of 100 samples of 48 cases, this in 95 (docs/benchmarks_desk.md). (None, None) with fewer than two
+    cases, or when the coefficient is undefined in more than a tenth of the resamples.
     """
     n = len(cases)
     if n < 2:
@@ -133,7 +132,7 @@ def interval(
     below = (np.count_nonzero(drawn < value) + 0.5 * np.count_nonzero(drawn == value)) / len(drawn)
     bias = normal.inv_cdf(min(max(below, 0.5 / len(drawn)), 1 - 0.5 / len(drawn)))
     acceleration = _acceleration(coefficient, cases)
-    z = math.sqrt(n / (n - 1)) * float(student.ppf(0.5 + confidence / 2, n - 1))
+    z = normal.inv_cdf(0.5 + confidence / 2)
     ends = []
     for side in (-z, z):
         shifted = bias + side

@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from core.statistics import wilson
 
@@ -44,6 +45,17 @@ class Share:
     num_observed: int
     total_hits: float
     total_units: float
+
+
+class Frame(TypedDict):
+    """What a weekly draw could choose from."""
+
+    #: stratum -> conflicts
+    conflict: dict[str, list[int]]
+    #: completions without a conflict
+    control: list[int]
+    #: person who decided it -> cases
+    repeat: dict[str, list[int]]
 
 
 def chance(seed: int, purpose: str, unit_id: object) -> float:
@@ -98,6 +110,37 @@ def stratified_sample(frame: Mapping[str, Sequence[int]], num: int, seed: int, p
         chosen += [Chosen(unit_id, name, expected[name] / len(ids)) for unit_id in ids[: min(upto - taken, len(ids))]]
         taken = upto
     return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One place of a weekly draw. `unit_id` is a conflict, for controls a completion, for repeats the case to repeat."""
+
+    purpose: str
+    stratum: str
+    unit_id: int
+    inclusion_probability: float
+
+
+def draw_plan(frame: Frame, wanted: Mapping[str, int], seed: int) -> list[Item]:
+    """The items of a draw, mixed so that their order says nothing about why they were drawn.
+
+    `wanted` has conflict, control, repeat_same and repeat_other. A repeat's stratum is the person who decided it before.
+    """
+    items = [
+        Item("conflict", one.stratum, one.unit_id, one.inclusion_probability)
+        for one in stratified_sample(frame["conflict"], wanted["conflict"], seed, "conflict")
+    ]
+    items += [
+        Item("control", one.stratum, one.unit_id, one.inclusion_probability)
+        for one in simple_sample(frame["control"], wanted["control"], seed, "control")
+    ]
+    decided_by = {unit_id: person for person, ids in frame["repeat"].items() for unit_id in ids}
+    repeats = simple_sample(sorted(decided_by), wanted["repeat_same"] + wanted["repeat_other"], seed, "repeat")
+    for place, one in enumerate(repeats):
+        purpose = "repeat_same" if place < wanted["repeat_same"] else "repeat_other"
+        items.append(Item(purpose, decided_by[one.unit_id], one.unit_id, one.inclusion_probability))
+    return sorted(items, key=lambda item: (chance(seed, "place", f"{item.purpose}:{item.unit_id}"), item.unit_id))
 
 
 def weighted_share(observed: Sequence[Observed]) -> Share:

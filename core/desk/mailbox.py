@@ -22,7 +22,7 @@ from core import adjudication
 from core.adjudication import Decision, Receipt
 from core.desk import lease
 from core.desk.cases import blind_case, may_see_reveal, reveal, state_of
-from core.desk.queue import FILTERS, ORDERS, PAGE, counts, queue
+from core.desk.queue import FILTERS, ORDERS, PAGE, Wish, counts, queue, topics
 from core.errors import NotFound, Unavailable, UserError
 from core.home import current_home
 from core.i18n import catalogue, error_text, translate
@@ -122,17 +122,18 @@ def _screen(session: Session, user_id: int, language: str, view: Any, acks: list
     status = view.get("status") if view.get("status") in FILTERS else "open"
     order = view.get("order") if view.get("order") in ORDERS else "mixed"
     only = view.get("language") if view.get("language") in ("en", "zh") else None
-    rows = queue(session, user_id, status=status, language=only, order=order)  # type: ignore[arg-type]
+    wish = Wish(only, _short(view.get("topic")), _short(view.get("risk")), _short(view.get("text")) or "")
+    rows = queue(session, user_id, status=status, order=order, wish=wish)  # type: ignore[arg-type]
     held = view.get("have")
     have = {case for case in held if _is_id(case)} if isinstance(held, list) else set()
     wanted = _wanted(rows, view.get("current"), acks, open_case)
     texts = strings(language)
     screen: dict[str, Any] = {
         "user": {"id": user_id, "name": lease.reviewer(session, user_id).display_name},
-        "view": {"status": status, "order": order, "language": only},
+        "view": {"status": status, "order": order, "language": only, "topic": wish.topic, "risk": wish.risk, "text": wish.text},
         "queue": rows,
         "page": PAGE,
-        "counts": counts(session, user_id, only),
+        "counts": counts(session, user_id, wish=wish),
         "num_signed_today": _num_signed_today(session, user_id),
         "lease_minutes": current_home().settings.case_lease_minutes,
         "correction_minutes": adjudication.CORRECTION_MINUTES,
@@ -144,6 +145,7 @@ def _screen(session: Session, user_id: int, language: str, view: Any, acks: list
         screen["open"] = open_case
     if view.get("strings_version") != texts["version"]:
         screen["strings"] = texts["words"]
+        screen["topics"] = topics(session)
     return screen
 
 
@@ -164,6 +166,11 @@ def _case(session: Session, user_id: int, conflict_id: int) -> dict[str, Any]:
 def _is_id(value: Any) -> TypeGuard[int]:
     """A number that can be a row's id; the browser's numbers are exact up to 2**53."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def _short(value: Any) -> str | None:
+    """A word of a filter as the browser sent it, or None."""
+    return value.strip()[:200] or None if isinstance(value, str) else None
 
 
 def _exists(session: Session, conflict_id: int) -> bool:

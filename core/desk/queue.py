@@ -7,19 +7,22 @@ controls stand among conflicts and two reviewers do not reach for the same case.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVarTuple
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
+from core.desk.plan import has_seats, may_take, seat_for
+from core.desk.search import matching
 from core.records import ConflictStatus
 from db import tables as t
 from db.base import utc_now
 
 Filter = Literal["open", "mine", "deferred", "adjudicated"]
-Order = Literal["mixed", "oldest", "newest"]
+Order = Literal["mixed", "disagreement", "risk", "oldest", "newest"]
 FILTERS: tuple[Filter, ...] = ("open", "mine", "deferred", "adjudicated")
-ORDERS: tuple[Order, ...] = ("mixed", "oldest", "newest")
+ORDERS: tuple[Order, ...] = ("mixed", "disagreement", "risk", "oldest", "newest")
 Ts = TypeVarTuple("Ts")
 
 #: Cases shown in the list, and cases among which the jitter may reorder.
@@ -29,13 +32,32 @@ JITTER = 0.3
 EXCERPT = 90
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a reader narrows the list to. Kind of conflict and model version are no filters: they would unblind."""
+
+    language: str | None = None
+    topic: str | None = None
+    risk: str | None = None
+    text: str = ""
+
+
 def queue(
-    session: Session, user_id: int, *, status: Filter = "open", language: str | None = None, order: Order = "mixed"
+    session: Session,
+    user_id: int,
+    *,
+    status: Filter = "open",
+    language: str | None = None,
+    order: Order = "mixed",
+    wish: Wish | None = None,
+    size: int = PAGE,
 ) -> list[dict[str, Any]]:
-    """At most `PAGE` rows {id, language, excerpt, status, is_mine, holder, stage, has_draft}. `stage` is this person's own."""
-    ids = (
-        next_ids(session, user_id, language=language, order=order) if status == "open" else _listed_ids(session, user_id, status, language)
-    )
+    """At most `size` rows {id, language, excerpt, status, is_mine, holder, stage, has_draft}. `stage` is this person's own."""
+    wish = wish or Wish(language=language)
+    if status == "open":
+        ids = next_ids(session, user_id, order=order, wish=wish, size=size)
+    else:
+        ids = _listed_ids(session, user_id, status, wish, size)
     if not ids:
         return []
     own = (
@@ -73,47 +95,94 @@ def queue(
     return sorted(found, key=lambda row: place[row["id"]])
 
 
-def next_ids(session: Session, user_id: int, *, language: str | None = None, order: Order = "mixed") -> list[int]:
-    """Ids of cases that this person may take now, in this person's order: in hand first, then free ones."""
-    query = select(t.Conflict.id, t.Conflict.priority, t.Conflict.claimed_by).where(_is_free(user_id))
-    query = _in_language(query, language)
-    if order == "mixed":
-        query = query.order_by(t.Conflict.priority.desc(), t.Conflict.id).limit(WINDOW)
-    else:
-        query = query.order_by(t.Conflict.id if order == "oldest" else t.Conflict.id.desc()).limit(PAGE)
-    rows = session.execute(query).all()
-    if order == "mixed":
-        rows = sorted(rows, key=lambda row: -(row.priority + JITTER * _hash01(user_id, row.id)))
-    return [row.id for row in sorted(rows, key=lambda row: row.claimed_by != user_id)][:PAGE]
+def next_ids(
+    session: Session, user_id: int, *, language: str | None = None, order: Order = "mixed", wish: Wish | None = None, size: int = PAGE
+) -> list[int]:
+    """Ids of cases that this person may take now: in hand first, then those with a seat for them, then free ones."""
+    wish = wish or Wish(language=language)
+    found: dict[int, None] = {}
+    for condition in (_in_hand(user_id), _seated(user_id), and_(_unheld(user_id), t.Conflict.arbitration_at.is_(None), ~has_seats())):
+        if len(found) >= size:
+            break
+        query = _wished(session, select(t.Conflict.id, t.Conflict.priority).where(condition), wish, is_joined=order == "risk")
+        rows = session.execute(_ordered(query, order).limit(WINDOW if order == "mixed" else size)).all()
+        if order == "mixed":
+            rows = sorted(rows, key=lambda row: -(row.priority + JITTER * _hash01(user_id, row.id)))
+        found |= dict.fromkeys(row.id for row in rows)
+    return list(found)[:size]
 
 
-def counts(session: Session, user_id: int, language: str | None = None) -> dict[str, int]:
+def _ordered(query: Select[*Ts], order: Order) -> Select[*Ts]:
+    if order in ("oldest", "newest"):
+        return query.order_by(t.Conflict.id if order == "oldest" else t.Conflict.id.desc())
+    keys: list[ColumnElement[Any]] = [t.Conflict.priority.desc(), t.Conflict.id.asc()]
+    if order == "disagreement":
+        keys.insert(0, func.coalesce(t.Conflict.order_gap, t.Conflict.gap, 0.0).desc())
+    if order == "risk":
+        keys.insert(0, case((t.Sample.risk == "high", 2), (t.Sample.risk == "medium", 1), else_=0).desc())
+    return query.order_by(*keys)
+
+
+def counts(session: Session, user_id: int, language: str | None = None, wish: Wish | None = None) -> dict[str, int]:
     """How many cases each filter holds."""
+    wish = wish or Wish(language=language)
     found = {}
     for name, condition in {"open": _is_free(user_id), "mine": _is_mine(user_id)}.items():
-        found[name] = session.scalar(_in_language(select(func.count(t.Conflict.id)).where(condition), language)) or 0
-    by_status = _in_language(select(t.Conflict.status, func.count()), language).group_by(t.Conflict.status)
+        found[name] = session.scalar(_wished(session, select(func.count(t.Conflict.id)).where(condition), wish)) or 0
+    by_status = _wished(session, select(t.Conflict.status, func.count()), wish).group_by(t.Conflict.status)
     totals: dict[str, int] = {name: number for name, number in session.execute(by_status)}  # noqa: C416 - rows are not pairs to the type checker
     return found | {"deferred": totals.get("deferred", 0), "adjudicated": totals.get("adjudicated", 0)}
 
 
-def _listed_ids(session: Session, user_id: int, status: Filter, language: str | None) -> list[int]:
+def topics(session: Session) -> list[str]:
+    """Topics that cases can be filtered by."""
+    with_cases = select(t.Conflict.sample_id)
+    return list(session.scalars(select(t.Sample.category).where(t.Sample.id.in_(with_cases)).distinct().order_by(t.Sample.category)))
+
+
+def _listed_ids(session: Session, user_id: int, status: Filter, wish: Wish, size: int) -> list[int]:
     condition = _is_mine(user_id) if status == "mine" else t.Conflict.status == status
     last = select(func.max(t.Adjudication.id)).where(t.Adjudication.conflict_id == t.Conflict.id).scalar_subquery()
-    query = _in_language(select(t.Conflict.id).where(condition), language)
-    return list(session.scalars(query.order_by(func.coalesce(last, 0).desc(), t.Conflict.id.desc()).limit(PAGE)))
+    query = _wished(session, select(t.Conflict.id).where(condition), wish)
+    return list(session.scalars(query.order_by(func.coalesce(last, 0).desc(), t.Conflict.id.desc()).limit(size)))
 
 
-def _in_language(query: Select[*Ts], language: str | None) -> Select[*Ts]:
-    return query.join(t.Sample, t.Sample.id == t.Conflict.sample_id).where(t.Sample.language == language) if language else query
+def _wished(session: Session, query: Select[*Ts], wish: Wish, *, is_joined: bool = False) -> Select[*Ts]:
+    """Narrow a query over conflicts. `is_joined`: the order needs the samples too."""
+    conditions = [
+        column == value
+        for column, value in ((t.Sample.language, wish.language), (t.Sample.category, wish.topic), (t.Sample.risk, wish.risk))
+        if value
+    ]
+    found = matching(session, wish.text) if wish.text.strip() else None
+    if found is not None:
+        conditions.append(found)
+    if not conditions and not is_joined:
+        return query
+    return query.join(t.Sample, t.Sample.id == t.Conflict.sample_id).where(*conditions)
 
 
 def _is_free(user_id: int) -> ColumnElement[bool]:
-    """Open, in my hand, or held by a lease that ran out; and not already signed or skipped by me."""
-    mine = and_(t.Conflict.status == ConflictStatus.CLAIMED, t.Conflict.claimed_by == user_id)
+    """Open, in my hand, or held by a lease that ran out; with a seat for me; and not already signed or skipped by me."""
+    return or_(_in_hand(user_id), and_(_unheld(user_id), seat_for(user_id)))
+
+
+def _in_hand(user_id: int) -> ColumnElement[bool]:
+    return and_(t.Conflict.status == ConflictStatus.CLAIMED, t.Conflict.claimed_by == user_id)
+
+
+def _seated(user_id: int) -> ColumnElement[bool]:
+    """Somebody gave this person (or their speciality, or anybody) a seat that is still free."""
+    return and_(
+        t.Conflict.id.in_(select(t.Assignment.conflict_id).where(may_take(user_id))), _unheld(user_id), t.Conflict.arbitration_at.is_(None)
+    )
+
+
+def _unheld(user_id: int) -> ColumnElement[bool]:
+    """In nobody's hand, and not signed or skipped by this person."""
     expired = and_(t.Conflict.status == ConflictStatus.CLAIMED, t.Conflict.lease_expires_at < utc_now())
     done = select(t.Adjudication.conflict_id).where(t.Adjudication.user_id == user_id, t.Adjudication.stage.in_(("signed", "skipped")))
-    return or_(mine, and_(or_(t.Conflict.status == ConflictStatus.OPEN, expired), t.Conflict.id.not_in(done)))
+    return and_(or_(t.Conflict.status == ConflictStatus.OPEN, expired), t.Conflict.id.not_in(done))
 
 
 def _is_mine(user_id: int) -> ColumnElement[bool]:
