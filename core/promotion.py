@@ -27,8 +27,6 @@ from db import tables as t
 from db.engine import read_session, write_session
 
 PROMOTERS = (Role.PRODUCT, Role.ADMIN)
-#: how many earlier serving versions are one press away
-NUM_PREVIOUS = 3
 MIN_REASON = 5
 
 #: (session, version, serving) -> what is stored with the event; raises when the switch is refused
@@ -122,13 +120,13 @@ def roll_back(user_id: int, target: str, *, reason: str, signed_name: str, expec
 
 
 def previous_serving(session: Session) -> list[t.ModelVersion]:
-    """The versions that served before the one in service, newest first, each once, at most `NUM_PREVIOUS`."""
+    """The versions that served before the one in service, newest first, each once: any of them is one press away."""
     found: list[t.ModelVersion] = []
     for version_id in session.scalars(select(t.ServingEvent.to_version_id).order_by(t.ServingEvent.id.desc())):
         row = session.get_one(t.ModelVersion, version_id)
         if row.status != VersionStatus.SERVING and row not in found:
             found.append(row)
-    return found[:NUM_PREVIOUS]
+    return found
 
 
 def history(session: Session, *, limit: int = 100) -> list[EventShown]:

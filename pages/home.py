@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app.i18n import t
+from app.release_widgets import proposal_notice
 from app.session import language, require
 from app.widgets import ago, duration, guarded, link_to, link_to_job, page_title, status_badge
 from core import health
@@ -108,6 +109,8 @@ def show(person: Person) -> None:
         return
     if person.role in ENGINEERS and (seen.running or seen.num_queued) and not health.worker_runs():
         st.error(t("home.worker_down"))
+    if person.role in PRODUCT:
+        proposal_notice()
     if seen.demo is not None:
         show_demo(person, seen.demo)
     if seen.my_claims:

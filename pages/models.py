@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.i18n import t
 from app.models_widgets import PROMOTERS, external_form, open_dialog, show_dialog
+from app.release_widgets import packages_panel, proposal_notice, watch_panel
 from app.session import current_user, require
 from app.widgets import guarded, link_to, link_to_job, page_title, status_badge
 from core import model_list, safety
@@ -74,6 +75,8 @@ def show_detail(version: VersionShown) -> None:
         st.badge(t(f"models.weights_{detail.weights}"), color="green" if detail.weights in ("intact", "remote") else "red")
         if version.job_id is not None:
             link_to_job(version.job_id, t("models.job", id=version.job_id))
+        if version.job_id is not None and version.kind in ("sft", "rl") and "release" not in detail.manifest:
+            link_to("training_run", t("run.title"), icon=":material/query_stats:", job=str(version.job_id))
     if detail.endpoint_url:
         st.markdown(t("models.endpoint", url=detail.endpoint_url, model=detail.endpoint_model))
     st.caption(f"{' ← '.join(version.lineage)} · sha256 `{version.content_hash or '–'}` {detail.note}")
@@ -109,6 +112,7 @@ def main() -> None:
     page_title("models.title")
     if done := st.session_state.pop("models_done", None):
         st.success(done)
+    proposal_notice()
     versions = model_list.list_versions()
     if versions:
         show_service()
@@ -116,6 +120,9 @@ def main() -> None:
         show_dialog()
     else:
         st.info(t("models.empty"), icon=":material/deployed_code:")
+    if versions:
+        watch_panel()
+    packages_panel(versions)
     if current_user().role in ("engineer", "admin"):
         external_form()
     events = model_list.serving_history()

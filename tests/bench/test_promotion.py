@@ -170,7 +170,7 @@ def test_one_press_back_to_who_served_before_whatever_the_gates_say(home: Home) 
         go(user, name, before)
         before = name
     with read_session() as session:
-        assert [v.name for v in previous_serving(session)] == ["v4", "v3", "v2"]
+        assert [v.name for v in previous_serving(session)] == ["v4", "v3", "v2", "v1"]
     with write_session() as session:
         row = session.scalars(select(t.ModelVersion).where(t.ModelVersion.name == "v4")).one()
         safety.file_case(
@@ -182,7 +182,7 @@ def test_one_press_back_to_who_served_before_whatever_the_gates_say(home: Home) 
         newest = history(session)[0]
         assert (newest.action, newest.to_version, newest.from_version) == ("roll_back", "v4", "v5")
         assert newest.checks["open_safety_cases"] == 1
-        assert [v.name for v in previous_serving(session)] == ["v5", "v3", "v2"]
+        assert [v.name for v in previous_serving(session)] == ["v5", "v3", "v2", "v1"]
         assert len(history(session)) == 6
         assert audit.verify(session) is None
 
