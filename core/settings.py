@@ -49,8 +49,8 @@ class Settings(BaseModel):
     slurm_partition: str = setting("", "Slurm partition; empty means the cluster's default.", "Slurm 分区；留空使用集群默认分区。")
     slurm_gres: str = setting(
         "gpu:{n}",
-        "What a GPU job asks Slurm for; {n} is its number of processes. Empty asks for nothing.",
-        "GPU 任务向 Slurm 申请的资源；{n} 为进程数；留空则不申请。",
+        "What a GPU job asks Slurm for; {n} is its number of processes; none asks for nothing.",
+        "GPU 任务向 Slurm 申请的资源；{n} 为进程数；none 表示不申请。",
     )
     slurm_options: str = setting(
         "",
@@ -65,6 +65,25 @@ class Settings(BaseModel):
         le=256,
     )
     num_threads: int = setting(0, "Threads for a training process; 0 means all cores.", "训练进程线程数；0 表示使用全部核心。", ge=0)
+    harm_max_regression_rate: float = setting(
+        0.05,
+        "Promotion needs so many cases with a danger sign that the 95 % upper bound of what may be lost is below this rate.",
+        "上线要求：含危险信号的病例数须足以使丢失率的 95% 上界低于该值。",
+        gt=0,
+        lt=1,
+    )
+    kl_warn_nats: float = setting(
+        10.0,
+        "KL of an RL version to its reference that is pointed out (nats per sequence).",
+        "RL 版本相对参考模型的 KL 警示值（每序列 nats）。",
+        gt=0,
+    )
+    kl_stop_nats: float = setting(
+        20.0,
+        "KL of an RL version to its reference beyond which it is not promoted.",
+        "RL 版本相对参考模型的 KL 上限，超过则不予上线（每序列 nats）。",
+        gt=0,
+    )
     job_lease_s: float = setting(
         30.0, "A running job without heartbeat for this long is taken over.", "任务心跳中断多久后被接管（秒）。", gt=0
     )

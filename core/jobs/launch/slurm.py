@@ -34,11 +34,19 @@ REFRESH_S = 2.0
 #: a start that has left the queue without an exit file: how long the file may still be on its way through a network file system
 SETTLE_S = 5.0
 COMMAND_TIMEOUT_S = 15.0
+#: what sbatch says when it is not the job that is wrong
+NO_ANSWER = ("contact", "connect", "timed out", "temporarily", "authentication", "munge")
+#: the exit code of `training.run` for what a person can mend
+EXIT_USER_ERROR = 4
+
+
+class Refused(Exception):
+    """Slurm answered, and does not take this job: no such partition, no such resource, no such account."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlurmOptions:
-    """What sbatch is told beside the job: `gres` is asked for by GPU jobs, `{n}` in it being the number of processes."""
+    """What sbatch is told beside the job: `gres` is asked for by GPU jobs (`none`: nothing), `{n}` being the number of processes."""
 
     partition: str = ""
     gres: str = "gpu:{n}"
@@ -76,13 +84,19 @@ class SlurmLauncher:
         self._gone_since: dict[str, float] = {}
 
     def start(self, task: Task) -> None:
-        """Submit, unless this start is in the queue already or the attempt has ended. OSError: nothing was submitted, as far as
-        is known; the next look at the queue tells."""
+        """Submit, unless this start is in the queue already or the attempt has ended. A job that Slurm refuses ends with a sentence.
+        OSError: nothing was submitted, as far as is known; the next look at the queue tells."""
         if endnote.read(task) is not None or self._ids(task, is_fresh=True):
             return
         endnote.clear_stale(task)
         self._listing.at = -1e9  # what was listed before says nothing about this start
-        told = _run(self._sbatch(task), self._script(task))
+        try:
+            told = _run(self._sbatch(task), self._script(task))
+        except Refused as refused:  # asking again would not help: a person must mend the options
+            error = {"code": "jobs.slurm_refused", "params": {"reason": str(refused)}}
+            (task.run_dir / "error.json").write_text(json.dumps(error))
+            endnote.write(task, Exit(EXIT_USER_ERROR))
+            return
         self._note(task, told.strip().partition(";")[0])
 
     def poll(self, task: Task) -> Exit | Lost | NotStarted | None:
@@ -157,7 +171,7 @@ class SlurmLauncher:
         argv += ["--open-mode=append", "--no-requeue", "--dependency=singleton", "--export=ALL", "--nodes=1"]
         if self.options.partition:
             argv.append(f"--partition={self.options.partition}")
-        if self.options.gres and task.slot.startswith(self.exclusive):
+        if self.options.gres not in ("", "none") and task.slot.startswith(self.exclusive):
             argv.append(f"--gres={self.options.gres.replace('{n}', str(task.num_processes))}")
         return [*argv, *self.options.extra]
 
@@ -201,5 +215,8 @@ def _run(argv: Sequence[str], script: str = "") -> str:
     except subprocess.TimeoutExpired as error:
         raise OSError(f"{argv[0]} did not answer within {COMMAND_TIMEOUT_S:.0f} s") from error
     if done.returncode:
-        raise OSError(f"{argv[0]}: {' '.join((done.stderr or done.stdout).split())[:300]}")
+        told = " ".join((done.stderr or done.stdout).split())[:300]
+        if argv[0] == "sbatch" and not any(word in told.lower() for word in NO_ANSWER):
+            raise Refused(told.replace("sbatch: error: ", ""))
+        raise OSError(f"{argv[0]}: {told}")
     return done.stdout
