@@ -10,6 +10,7 @@ from core.jobs import configs_evaluation as ce
 from core.jobs import configs_release as cr
 from core.jobs import configs_review as cv
 from core.jobs import configs_reward as reward
+from core.jobs import configs_teacher as teacher
 from core.jobs import configs_training as ct
 
 
@@ -51,6 +52,7 @@ KINDS: dict[str, JobKind] = {
         JobKind("index", c.IndexConfig, "training.index", "cpu", "Build a search index", "构建检索索引"),
         JobKind("calibrate", reward.CalibrateConfig, "training.calibrate", "cpu", "Calibrate the reward", "校准奖励"),
         JobKind("prompt_set", reward.PromptSetConfig, "training.prompt_set", "cpu", "Build a prompt set", "构建提示集"),
+        JobKind("inspect_data", teacher.InspectDataConfig, "training.inspect_data", "cpu", "Inspect data with the teacher", "教师检查数据"),
         JobKind("import", c.ImportConfig, "training.import_data", "cpu", "Import data", "导入数据", max_attempts=1, is_startable=False),
     )
 }
