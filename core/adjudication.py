@@ -78,7 +78,7 @@ def commit_blind(user_id: int, decision: Decision) -> Receipt:
     """
     with write_session() as session:
         user = reviewer(session, user_id)
-        if repeat := _repeat(session, user_id, decision):
+        if repeat := repeated(session, user_id, decision):
             return repeat
         conflict = _held_at_version(session, user, decision)
         if own_blind(session, user_id, conflict.id):
@@ -96,7 +96,7 @@ def sign(user_id: int, decision: Decision) -> Receipt:
     """
     with write_session() as session:
         user = reviewer(session, user_id)
-        if repeat := _repeat(session, user_id, decision):
+        if repeat := repeated(session, user_id, decision):
             return repeat
         corrected = _corrected(session, user_id, decision)
         conflict = _at_version(session, get_case(session, decision.conflict_id), decision) if corrected else None
@@ -117,10 +117,7 @@ def sign(user_id: int, decision: Decision) -> Receipt:
         session.flush()
         let_go(conflict, plan.after_signing(session, conflict, row, status_after(row.verdict, row.cannot_judge_reason)))
         drop_draft(session, user_id, conflict.id)
-        receipt = _store(session, row, conflict)
-        if row.verdict in CLEARING and conflict.status == ConflictStatus.ADJUDICATED:
-            _close_bench_reports(session, row, user)
-        return receipt
+        return store(session, row, conflict, user)
 
 
 def skip(user_id: int, decision: Decision) -> Receipt:
@@ -130,7 +127,7 @@ def skip(user_id: int, decision: Decision) -> Receipt:
     """
     with write_session() as session:
         reviewer(session, user_id)
-        if repeat := _repeat(session, user_id, decision):
+        if repeat := repeated(session, user_id, decision):
             return repeat
         conflict = get_case(session, decision.conflict_id)
         reason, note = forms.parse_skip(decision.form)
@@ -151,7 +148,7 @@ def stop_cord(user_id: int, decision: Decision) -> Receipt:
     """
     with write_session() as session:
         reviewer(session, user_id)
-        if repeat := _repeat(session, user_id, decision):
+        if repeat := repeated(session, user_id, decision):
             return repeat
         conflict = get_case(session, decision.conflict_id)
         row = _row(decision, user_id, "stop_cord")
@@ -164,7 +161,7 @@ def stop_cord(user_id: int, decision: Decision) -> Receipt:
         return _store(session, row, conflict)
 
 
-def _repeat(session: Session, user_id: int, decision: Decision) -> Receipt | None:
+def repeated(session: Session, user_id: int, decision: Decision) -> Receipt | None:
     """The receipt of a decision that is already stored."""
     client_id = forms.check_client_id(decision.client_id)
     row = session.scalar(select(t.Adjudication).where(t.Adjudication.user_id == user_id, t.Adjudication.client_id == client_id))
@@ -204,7 +201,7 @@ def _corrected(session: Session, user_id: int, decision: Decision) -> t.Adjudica
     if wanted is None:
         return None
     row = last_signed(session, decision.conflict_id)
-    is_mine = row is not None and row.id == wanted and row.user_id == user_id
+    is_mine = row is not None and row.id == wanted and row.user_id == user_id and row.role == "reader"
     if row is None or not is_mine or utc_now() - row.created_at > timedelta(minutes=CORRECTION_MINUTES):
         raise Conflicting("desk.too_late_to_correct", minutes=CORRECTION_MINUTES)
     conflict = get_case(session, decision.conflict_id)
@@ -221,6 +218,14 @@ def _row(decision: Decision, user_id: int, stage: str, opinion: forms.Opinion | 
         row.confidence = opinion.confidence.value if opinion.confidence else None
         row.note, row.active_s = opinion.note, opinion.active_s
     return row
+
+
+def store(session: Session, row: t.Adjudication, conflict: t.Conflict, user: t.User) -> Receipt:
+    """Append a signed row with all that follows from it. The caller has moved the case on; also called for rulings."""
+    receipt = _store(session, row, conflict)
+    if row.verdict in CLEARING and conflict.status == ConflictStatus.ADJUDICATED:
+        _close_bench_reports(session, row, user)
+    return receipt
 
 
 def _store(session: Session, row: t.Adjudication, conflict: t.Conflict) -> Receipt:
@@ -295,4 +300,4 @@ def row_hash(row: t.Adjudication) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
 
 
-__all__ = ["CORRECTION_MINUTES", "Decision", "Receipt", "commit_blind", "row_hash", "sign", "skip", "stop_cord"]
+__all__ = ["CORRECTION_MINUTES", "Decision", "Receipt", "commit_blind", "repeated", "row_hash", "sign", "skip", "stop_cord", "store"]

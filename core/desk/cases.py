@@ -60,12 +60,12 @@ def own_blind(session: Session, user_id: int, conflict_id: int) -> t.Adjudicatio
     return session.scalar(query.order_by(t.Adjudication.id.desc()).limit(1))
 
 
-def reveal(session: Session, user_id: int, conflict_id: int) -> dict[str, Any]:
+def reveal(session: Session, user_id: int, conflict_id: int, *, as_arbiter: bool = False) -> dict[str, Any]:
     """Why the case was drawn, what the rules and the teacher said, with the evidence laid over the sentences.
 
-    Raises Forbidden("desk.blind_first") before this person's blind verdict.
+    Raises Forbidden("desk.blind_first") before this person's blind verdict; an arbiter (checked by the caller) needs none.
     """
-    if not may_see_reveal(session, user_id, conflict_id):
+    if not as_arbiter and not may_see_reveal(session, user_id, conflict_id):
         raise Forbidden("desk.blind_first")
     conflict, sample, completion = _rows(session, conflict_id)
     rules = current_rules(session, completion.id)
