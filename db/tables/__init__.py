@@ -7,6 +7,7 @@ from db.tables.jobs import Job, Schedule
 from db.tables.models import BenchPair, BenchVote, Evaluation, ModelVersion, ServingEvent
 from db.tables.people import LoginFailure, LoginSession, OneTimeLogin, User
 from db.tables.plan import Assignment, Draw, DrawItem
+from db.tables.promotion import PromotionRequest
 from db.tables.record import AuditEntry
 from db.tables.release import Release, RollbackProposal, WatchLook
 from db.tables.retrieval import AskEvent, SearchIndex
@@ -45,6 +46,7 @@ __all__ = [
     "ModelVersion",
     "OneTimeLogin",
     "PreferencePair",
+    "PromotionRequest",
     "Release",
     "Reward",
     "RewardConfig",
