@@ -33,6 +33,8 @@ EVERYONE = ("clinician", "product", "engineer")
 SCREENS = (
     Screen("home", "home", "home", EVERYONE),
     Screen("case_desk", "desk", "clinical_notes", ("clinician",)),
+    Screen("arbitration", "arbitration", "gavel", ("clinician",)),
+    Screen("agreement", "agreement", "groups", EVERYONE),
     Screen("bench", "bench", "compare", ("product", "engineer")),
     Screen("models", "models", "deployed_code", ("product", "engineer")),
     Screen("jobs", "jobs", "play_circle", ("engineer",)),
@@ -40,6 +42,7 @@ SCREENS = (
     Screen("data", "data", "database", ("engineer",)),
     Screen("exports", "exports", "download", ("product", "engineer")),
     Screen("ask", "ask", "search", EVERYONE),
+    Screen("reward", "reward", "balance", ("product", "engineer")),
     Screen("evaluations", "evaluations", "monitoring", ("product", "engineer")),
     Screen("settings", "settings", "settings", EVERYONE),
 )
