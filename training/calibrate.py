@@ -72,7 +72,7 @@ def evidence(found: Calibration, config: CalibrateConfig, judged: judged_cases.J
     whole = asdict(found)
     whole.pop("proposal")
     whole["changes"] = whole["changes"][:MAX_CHANGES]
-    return _plain(
+    plain: dict[str, Any] = _plain(
         {
             "kind": "calibration",
             **whole,
@@ -83,6 +83,7 @@ def evidence(found: Calibration, config: CalibrateConfig, judged: judged_cases.J
             "num_bootstrap": config.num_bootstrap,
         }
     )
+    return plain
 
 
 def _plain(value: Any) -> Any:
