@@ -16,6 +16,7 @@ from app import checks, release_commands
 from app.console import help_text, language, say, word
 from app.export_commands import export
 from app.reward_commands import reward_commands
+from app.teacher_commands import teacher_commands
 from core import accounts, audit, health
 from core.errors import NotFound, UserError
 from core.home import current_home
@@ -55,6 +56,7 @@ def register(cli: typer.Typer) -> None:
     cli.command(help=help_text("settings"))(settings)
     cli.add_typer(audit_commands, name="audit")
     cli.add_typer(reward_commands, name="reward")
+    cli.add_typer(teacher_commands, name="teacher")
     cli.command(help=help_text("test"), context_settings={**LOOSE, "help_option_names": []})(test)
 
 

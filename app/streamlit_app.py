@@ -36,14 +36,15 @@ SCREENS = (
     Screen("arbitration", "arbitration", "gavel", ("clinician",)),
     Screen("agreement", "agreement", "groups", EVERYONE),
     Screen("bench", "bench", "compare", ("product", "engineer")),
-    Screen("models", "models", "deployed_code", ("product", "engineer")),
+    Screen("models", "models", "deployed_code", EVERYONE),
     Screen("jobs", "jobs", "play_circle", ("engineer",)),
     Screen("training_run", "run", "query_stats", ("product", "engineer")),
     Screen("data", "data", "database", ("engineer",)),
     Screen("exports", "exports", "download", ("product", "engineer")),
     Screen("ask", "ask", "search", EVERYONE),
     Screen("reward", "reward", "balance", ("product", "engineer")),
-    Screen("evaluations", "evaluations", "monitoring", ("product", "engineer")),
+    Screen("evaluations", "evaluations", "monitoring", EVERYONE),
+    Screen("teacher", "teacher", "school", ("product", "engineer")),
     Screen("settings", "settings", "settings", EVERYONE),
 )
 

@@ -113,10 +113,8 @@ def propose(
     session: Session, inspection: str, dataset_id: int, rows: Sequence[Inspected], *, low_score: float, job_id: int | None
 ) -> dict[str, int]:
     """Store the proposals of an inspection; a second run of the same name adds only what is new. Returns how many by kind."""
-    known = set(
-        session.execute(select(t.TeacherProposal.kind, t.TeacherProposal.subject).where(t.TeacherProposal.inspection == inspection))
-    )
-    known = {tuple(pair) for pair in known}
+    earlier = select(t.TeacherProposal).where(t.TeacherProposal.inspection == inspection)
+    known = {(row.kind, row.subject) for row in session.scalars(earlier)}
     counts = {"red_team": 0, "weight": 0, "best_answer": 0}
 
     def add(kind: str, subject: str, urgency: float, detail: dict[str, Any], sample_id: int | None = None) -> None:
