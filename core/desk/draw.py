@@ -284,3 +284,56 @@ def _repeat_case(session: Session, draw: t.Draw, original: t.Conflict) -> t.Conf
     conflict = t.Conflict(kind=REPEAT, job_id=draw.job_id, **{name: getattr(original, name) for name in names})
     session.add(conflict)
     return conflict
+
+
+@dataclass(frozen=True, slots=True)
+class DrawState:
+    """How far a draw is. `by_purpose` and `by_stratum` map to (drawn, decided)."""
+
+    id: int
+    name: str
+    seed: int
+    created_at: datetime
+    num_items: int
+    num_decided: int
+    by_purpose: dict[str, tuple[int, int]]
+    by_stratum: dict[str, tuple[int, int, float]]
+    frame_sizes: dict[str, int]
+    items_sha256: str
+
+
+def draws(limit: int = 8) -> list[DrawState]:
+    """The newest draws and how far they are."""
+    with read_session() as session:
+        return [_draw_state(session, row) for row in session.scalars(select(t.Draw).order_by(t.Draw.id.desc()).limit(limit))]
+
+
+def _draw_state(session: Session, row: t.Draw) -> DrawState:
+    purposes: dict[str, tuple[int, int]] = {}
+    strata: dict[str, tuple[int, int, float]] = {}
+    query = (
+        select(t.DrawItem, t.Conflict.status)
+        .join(t.Conflict, t.Conflict.id == t.DrawItem.conflict_id)
+        .where(t.DrawItem.draw_id == row.id)
+        .order_by(t.DrawItem.purpose, t.DrawItem.stratum)
+    )
+    for item, status in session.execute(query):
+        done = status == ConflictStatus.ADJUDICATED
+        drawn, decided = purposes.get(item.purpose, (0, 0))
+        purposes[item.purpose] = (drawn + 1, decided + done)
+        if item.purpose == "conflict":
+            drawn, decided, _ = strata.get(item.stratum, (0, 0, 0.0))
+            strata[item.stratum] = (drawn + 1, decided + done, item.inclusion_probability)
+    decided_all = sum(decided for _, decided in purposes.values())
+    return DrawState(
+        row.id,
+        row.name,
+        row.seed,
+        row.created_at,
+        row.num_items,
+        decided_all,
+        purposes,
+        strata,
+        frame_sizes(cast("Frame", row.frame)),
+        row.items_sha256,
+    )
