@@ -19,7 +19,7 @@ from core.errors import Conflicting, NotFound, UserError
 from core.records import ConflictStatus, Role, Verdict
 from db import tables as t
 from db.base import utc_now
-from db.engine import write_session
+from db.engine import read_session, write_session
 
 REVIEWER_ROLES = (Role.CLINICIAN, Role.ADMIN)
 #: readers of a case on which somebody pulled the stop cord
@@ -34,6 +34,15 @@ class Seat:
 
     user_id: int | None = None
     speciality: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FreeSeat:
+    """A seat that waits. `holder` is the person or speciality it is kept for, None for anybody."""
+
+    conflict_id: int
+    seat: int
+    holder: str | None
 
 
 def active_reviewers(session: Session) -> list[t.User]:
@@ -158,6 +167,18 @@ def assign(by: int, conflict_id: int, seat: int, *, user_id: int | None = None, 
         row.user_id, row.speciality = user_id, (speciality or "").strip() or None
         detail = {"seat": seat, "user_id": user_id, "speciality": row.speciality}
         audit.record(session, "assign_case", "conflict", conflict_id, actor_id=by, detail=detail)
+
+
+def free_seats(draw_id: int) -> list[FreeSeat]:
+    """Seats of a draw that nobody has filled, by case."""
+    with read_session() as session:
+        query = (
+            select(t.Assignment, t.User.display_name)
+            .outerjoin(t.User, t.User.id == t.Assignment.user_id)
+            .where(t.Assignment.draw_id == draw_id, t.Assignment.adjudication_id.is_(None))
+            .order_by(t.Assignment.conflict_id, t.Assignment.seat)
+        )
+        return [FreeSeat(row.conflict_id, row.seat, name or row.speciality) for row, name in session.execute(query)]
 
 
 def may_arbitrate(session: Session, user_id: int, conflict: t.Conflict) -> bool:
