@@ -30,6 +30,7 @@ from core.jobs.files import Metrics
 from core.jobs.kinds import job_kind
 from core.models import lineage
 from core.records import JobStatus, VersionKind
+from core.teacher.store import price_of
 from db import tables as t
 from db.engine import read_session
 
@@ -62,7 +63,7 @@ def facts_for(kind: str, config: JobConfig, home: Home | None = None, *, with_ea
         earlier = _earlier(session, kind) if with_earlier else []
     model = model_facts(base) if base else None
     prompt_tokens, reference_tokens = _lengths(texts, base)
-    device = device_facts(home.settings.device, home.settings.num_threads)
+    device = device_facts(home.settings.device, home.settings.num_threads, int(getattr(config, "num_processes", 1)))
     facts = Facts(
         model=model,
         device=device,
@@ -108,13 +109,13 @@ def model_facts(folder: Path) -> ModelFacts | None:
     return ModelFacts(total, layers, hidden, intermediate, vocab, heads, kv_heads, head_dim)
 
 
-def device_facts(setting: str, num_threads: int) -> DeviceFacts:
+def device_facts(setting: str, num_threads: int, num_processes: int = 1) -> DeviceFacts:
     """The device in force, without torch: a GPU when nvidia-smi lists one and the setting does not say cpu."""
     cards = [] if setting == "cpu" else _gpus()
     if cards:
         name, memory = cards[0]
         flops, bandwidth = next((speed for mark, speed in GPUS.items() if mark in name), UNKNOWN_GPU)
-        return DeviceFacts("cuda", name, flops * MODEL_FLOPS_USED, bandwidth * BANDWIDTH_USED, memory)
+        return DeviceFacts("cuda", name, flops * MODEL_FLOPS_USED, bandwidth * BANDWIDTH_USED, memory, num_processes)
     cores = num_threads or len(os.sched_getaffinity(0))
     memory = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     return DeviceFacts("cpu", f"CPU, {cores} cores", CPU_FLOPS * cores, CPU_BANDWIDTH * cores, memory)
@@ -139,13 +140,15 @@ def teacher_facts(home: Home) -> TeacherFacts:
     settings = home.settings
     if not settings.teacher_base_url:
         return TeacherFacts("offline", True, 0.0, 0.0)
-    price_in, price_out = teacher_price(home, settings.teacher_model)
+    price_in, price_out = teacher_price(settings.teacher_model)
     return TeacherFacts(settings.teacher_model, False, price_in, price_out)
 
 
-def teacher_price(home: Home, model: str) -> tuple[float | None, float | None]:
+def teacher_price(model: str) -> tuple[float | None, float | None]:
     """USD per million input and output tokens; (None, None) when the price table does not know the model."""
-    return None, None
+    with read_session() as session:
+        price = price_of(session, model)
+    return (price.input, price.output) if price else (None, None)
 
 
 def calibrated(kind: str, facts: Facts, home: Home, earlier: Sequence[t.Job]) -> Facts:

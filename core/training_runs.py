@@ -130,6 +130,7 @@ class RunReport:
 
     job: t.Job
     version: str
+    is_toy: bool
     weights: Weights | None
     reward_version: str | None
     metrics: dict[str, Points]
@@ -180,6 +181,7 @@ def open_run(job_id: int, home: Home | None = None) -> RunReport:
     return RunReport(
         job=job,
         version=version.name if version else name,
+        is_toy=bool(version and version.is_toy),
         weights=_weights(str(used)) if used else None,
         reward_version=str(used) if used else None,
         metrics=metrics.series,

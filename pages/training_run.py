@@ -8,7 +8,7 @@ from app import run_widgets as draw
 from app.i18n import t
 from app.jobs_widgets import clock, kind_name, local, phase_name, seconds_taken, sentence, share_done
 from app.session import require
-from app.widgets import guarded, link_to, page_title, status_badge, toy_notice
+from app.widgets import ai_notice, guarded, link_to, page_title, status_badge, toy_notice
 from core import training_runs
 from core.training_runs import RunLine, RunReport
 
@@ -78,6 +78,9 @@ def show(job_id: int, drawn: str) -> None:
         draw.show_drift(report)
         draw.show_teacher(report)
         draw.show_worse(report)
+        ai_notice()
+        if report.is_toy:
+            toy_notice()
 
 
 def main() -> None:
@@ -93,7 +96,6 @@ def main() -> None:
     now = next((line.job for line in lines if line.job.id == job_id), None)
     is_alive = now is not None and now.status in ("queued", "running")
     st.fragment(show, run_every=REFRESH_S if is_alive else None)(job_id, now.status if now else "")
-    toy_notice()
 
 
 with guarded():
