@@ -2,6 +2,7 @@
 
 from db.tables.data import Completion, Dataset, PreferencePair, Sample
 from db.tables.exports import Export, Webhook
+from db.tables.guidelines import Guideline, GuidelineFlag, Room, RoomCase, RoomMember, RoomOpinion
 from db.tables.hack_watch import HackAnswer
 from db.tables.jobs import Job, Schedule
 from db.tables.models import BenchPair, BenchVote, Evaluation, ModelVersion, ServingEvent
@@ -38,6 +39,8 @@ __all__ = [
     "DrawItem",
     "Evaluation",
     "Export",
+    "Guideline",
+    "GuidelineFlag",
     "HackAnswer",
     "Job",
     "Judgement",
@@ -51,6 +54,10 @@ __all__ = [
     "Reward",
     "RewardConfig",
     "RollbackProposal",
+    "Room",
+    "RoomCase",
+    "RoomMember",
+    "RoomOpinion",
     "RuleScore",
     "SafetyCase",
     "Sample",
