@@ -179,8 +179,8 @@ class EvaluationReport(TypedDict):
     versions: dict[str, VersionReport]
     baseline: str
     comparisons: list[Comparison]
-    #: prompts with a danger sign that were asked
-    num_red_flag: int | None
+    #: samples with a danger sign that were asked; none are known in reports of the first shape
+    red_flag: list[int]
     #: temperature, seed, max_new_tokens, batch_size ... as used for every version
     decoding: dict[str, Any]
     dataset: str
@@ -203,7 +203,7 @@ def report_of(row: t.Evaluation) -> EvaluationReport:
     stored = row.report
     split = stored.get("split", "")
     empty: dict[str, Any] = {
-        "shape": 1, "round": 0, "versions": {}, "baseline": "", "comparisons": [], "num_red_flag": None, "decoding": {}, "dataset": "",
+        "shape": 1, "round": 0, "versions": {}, "baseline": "", "comparisons": [], "red_flag": [], "decoding": {}, "dataset": "",
         "split": "", "splits": split.split(",") if split else [], "dataset_hash": "", "reward_config": row.config_version,
         "teacher": "", "teacher_is_offline": False, "index": "", "curves": {},
     }  # fmt: skip

@@ -1,18 +1,19 @@
-"""Models: every version with its lineage, manifest and measurements; promotion, roll-back, external endpoints, history."""
+"""Models: every version with its gates, lineage, manifest and measurements; promotion, override, roll-back, endpoints, history."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from app.i18n import t
-from app.models_widgets import PROMOTERS, external_form, open_dialog, show_dialog
+from app.models_widgets import PROMOTERS, external_form, open_dialog, request_row, show_dialog, show_gates, show_waiting
 from app.release_widgets import packages_panel, proposal_notice, watch_panel
 from app.session import current_user, require
 from app.widgets import guarded, link_to, link_to_job, page_title, status_badge
-from core import model_list, safety
+from core import model_list, override, safety
 from core.model_list import VersionShown
+from core.promotion import EventShown
 
-ROLES = ("product", "engineer", "admin")
+ROLES = ("product", "engineer", "clinician", "admin")
 
 
 def table(columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
@@ -80,6 +81,8 @@ def show_detail(version: VersionShown) -> None:
     if detail.endpoint_url:
         st.markdown(t("models.endpoint", url=detail.endpoint_url, model=detail.endpoint_model))
     st.caption(f"{' ← '.join(version.lineage)} · sha256 `{version.content_hash or '–'}` {detail.note}")
+    if version.status != "serving":
+        show_gates(version)
     for case in detail.cases:
         show_case(case.id, t("models.case", id=case.id, who=case.reported_by, question=case.question[:160]))
     if detail.measured:
@@ -88,11 +91,6 @@ def show_detail(version: VersionShown) -> None:
         link_to("evaluations", t("models.to_evaluation"), icon=":material/monitoring:", evaluation=str(detail.measured[0][0]))
     with st.expander(t("models.manifest")):
         st.json(detail.manifest)
-    if current_user().role in PROMOTERS and version.status != "serving":
-        label = t("models.promote", name=version.name)
-        if st.button(label, key="models_promote", type="primary", icon=":material/rocket_launch:"):
-            now = model_list.service()
-            open_dialog("promote", version.name, now.name if now else None)
 
 
 def show_case(case_id: int, text: str) -> None:
@@ -107,12 +105,18 @@ def show_case(case_id: int, text: str) -> None:
                     st.rerun()
 
 
+def signers(event: EventShown) -> str:
+    """Who signed; a return by the smoke set has nobody's name."""
+    return " + ".join(name for name in (event.signed_name, event.second_name) if name) or t("models.automatic")
+
+
 def main() -> None:
     require(*ROLES)
     page_title("models.title")
     if done := st.session_state.pop("models_done", None):
         st.success(done)
     proposal_notice()
+    show_waiting()
     versions = model_list.list_versions()
     if versions:
         show_service()
@@ -129,10 +133,13 @@ def main() -> None:
     if events:
         st.subheader(t("models.history"), anchor=False)
         lines = [
-            (f"{e.created_at:%Y-%m-%d %H:%M}", t(f"models.action_{e.action}"), e.from_version or "–", e.to_version, e.signed_name, e.reason)
+            (f"{e.created_at:%Y-%m-%d %H:%M}", t(f"models.action_{e.action}"), e.from_version or "–", e.to_version, signers(e), e.reason)
             for e in events
         ]
         table(("when", "action", "from", "version", "who", "reason"), list(lines))
+    if asked := override.requests():
+        with st.expander(t("models.requests")):
+            table(("when", "version", "who", "reason", "state", "second", "reason_2"), [request_row(one) for one in asked])
 
 
 with guarded():

@@ -93,7 +93,7 @@ def evaluate(run: Run) -> None:
         "versions": {v.name: version_report(asked, measured[v.name], answers[v.name], v, rng) for v in versions},
         "baseline": baseline,
         "comparisons": [compare(v.name, asked, measured[baseline], measured[v.name], rng) for v in versions[1:]],
-        "num_red_flag": sum(one.is_red_flag for one in asked),
+        "red_flag": [one.prompt.sample_id for one in asked if one.is_red_flag and one.prompt.sample_id is not None],
         "decoding": decoding,
         "dataset": dataset.name,
         "split": ",".join(splits),
