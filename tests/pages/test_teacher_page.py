@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -9,12 +10,14 @@ import pytest
 from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
+from core.accounts import Person
 from core.home import Home, open_home
 from db import tables as t
 from db.engine import read_session, write_session
 from tests import factories as make
 
 OpenPage = Callable[..., AppTest]
+Show = Callable[..., AppTest]
 
 
 @pytest.fixture
@@ -52,61 +55,61 @@ def test_an_empty_house_says_what_to_do_next(home: Home, open_page: OpenPage) ->
     assert "Jobs page" in texts(screen)
 
 
-def test_a_clinician_is_refused(busy: Home, open_page: OpenPage) -> None:
-    screen = open_page("clinician", "teacher")
+@pytest.fixture
+def show(busy: Home, sign_in: Callable[..., Person], open_page: OpenPage) -> Show:
+    """The page as somebody sees it, with the settings of `busy` in force (signing in opens the home with its own)."""
+
+    def run(role: str, language: str = "en") -> AppTest:
+        person = sign_in(role, language)
+        open_home(busy.settings.model_copy(update={"language": language}))
+        return open_page(person, "teacher")
+
+    return run
+
+
+def test_a_clinician_is_refused(show: Show) -> None:
+    screen = show("clinician")
     assert len(screen.error) == 1
     assert not screen.header
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
-def test_no_catalogue_key_reaches_the_screen(busy: Home, open_page: OpenPage, language: str) -> None:
-    screen = open_page("engineer", "teacher", language=language)
+def test_in_chinese_no_catalogue_key_reaches_the_screen(show: Show) -> None:
+    screen = show("engineer", language="zh")
     assert not screen.exception
-    assert "teacher." not in texts(screen).replace("teacher.toml", "")
-    assert "scoring." not in texts(screen)
+    assert not re.search(r"(teacher|scoring)\.[a-z]", texts(screen))
     assert not [c for frame in screen.dataframe for c in frame.value.columns if "." in str(c)]
     assert "1.50" in texts(screen)
     assert "25%" in texts(screen)
 
 
-def test_product_reads_but_does_not_decide(busy: Home, open_page: OpenPage) -> None:
-    screen = open_page("product", "teacher")
+def test_product_reads_but_does_not_decide(show: Show) -> None:
+    screen = show("product")
     assert not screen.exception
+    assert not re.search(r"(teacher|scoring)\.[a-z]", texts(screen))
     assert "A very risky question?" in str([frame.value.to_dict() for frame in screen.dataframe])
     assert {b.label for b in screen.button} == {"Prepare 1 verdicts"}
     assert not screen.text_input
 
 
-def test_an_engineer_closes_an_alarm_with_a_reason(busy: Home, open_page: OpenPage) -> None:
-    screen = open_page("engineer", "teacher")
+def test_an_engineer_closes_an_alarm_enters_a_price_and_asks(show: Show) -> None:
+    screen = show("engineer")
     assert "m1 → m2" in texts(screen)
-    close = next(b for b in screen.button if b.label == "Close alarm")
-    close.click().run()
+    assert "No price is known" in texts(screen)
+    next(b for b in screen.button if b.label == "Close alarm").click().run()
     assert any("needs a reason" in e.value for e in screen.error)
     next(i for i in screen.text_input if i.label.startswith("What was found")).input("Announced by the provider.")
     next(b for b in screen.button if b.label == "Close alarm").click().run()
     assert not screen.exception
     assert "No open alarm." in texts(screen)
-    with read_session() as session:
-        row = session.scalars(select(t.TeacherAlarm)).one()
-        assert row.closed_reason == "Announced by the provider."
-        assert session.scalars(select(t.AuditEntry.action)).all() == ["close_teacher_alarm"]
-
-
-def test_an_engineer_enters_a_price(busy: Home, open_page: OpenPage) -> None:
-    screen = open_page("engineer", "teacher")
-    assert "No price is known" in texts(screen)
     inputs = {i.label: i for i in screen.number_input}
     inputs["Input, USD per million tokens"].set_value(0.5)
     inputs["Output, USD per million tokens"].set_value(2.0)
     next(i for i in screen.text_input if i.label == "Where it was read").input("https://example.org/prices")
     next(b for b in screen.button if b.label == "Save price").click().run()
-    assert not screen.exception
     assert "input 0.5, cached input 0.5, output 2" in texts(screen)
-
-
-def test_asking_now_says_that_nobody_answers(busy: Home, open_page: OpenPage) -> None:
-    screen = open_page("engineer", "teacher")
     screen.button(key="teacher_ask_now").click().run(timeout=20)
     assert not screen.exception
     assert any("does not answer" in e.value for e in screen.error)
+    with read_session() as session:
+        assert session.scalars(select(t.TeacherAlarm.closed_reason)).all() == ["Announced by the provider."]
+        assert session.scalars(select(t.AuditEntry.action)).all()[-2:] == ["close_teacher_alarm", "set_teacher_price"]
