@@ -231,6 +231,21 @@ def line_of(metrics: dict[str, float], scored: ScoredRollout, done: int, config:
     )
 
 
+def spent_by(job_id: int) -> dict[str, Any] | None:
+    """What all attempts of a job asked of a paid teacher, by the ledger: teacher_usage.csv holds only rollouts that were kept."""
+    with read_session() as session:
+        rows = list(session.scalars(select(t.TeacherUsage).where(t.TeacherUsage.job_id == job_id))) if job_id else []
+    if not rows:
+        return None
+    return {
+        "teacher_calls": sum(row.num_asked - row.num_cached for row in rows),
+        "teacher_cached": sum(row.num_cached for row in rows),
+        "teacher_prompt_tokens": sum(row.prompt_tokens for row in rows),
+        "teacher_completion_tokens": sum(row.completion_tokens for row in rows),
+        "usd": None if any(row.num_cost_unknown for row in rows) else sum(row.cost_usd for row in rows),
+    }
+
+
 def finish(
     run: Run,
     config: PPOConfig,
@@ -246,7 +261,8 @@ def finish(
         name = config.name or next_round(session)
         check_name_free(session, name, job_id=run.job_id)
     config = config.model_copy(update={"name": name})
-    totals = out.teacher_totals()
+    scorer.teacher.wait_idle()  # second opinions still under way are paid for too
+    totals = spent_by(run.job_id) or out.teacher_totals()
     spent = actuals(
         "ppo",
         num_samples=len(history) * config.rollout_batch_size,

@@ -25,7 +25,7 @@ from core.home import Home, open_home
 from core.jobs.configs import PPOConfig
 from core.jobs.tasks import argv_of
 from core.models import folder_hash, get_version
-from core.records import Language, Message, Prompt, Reward, Risk
+from core.records import Judgement, Language, Message, Prompt, Reward, Risk
 from core.rewards import PARTS, rules_only_map
 from core.settings import load_settings
 from core.teacher import Usage
@@ -142,9 +142,9 @@ def test_files_leave_a_blank_where_nothing_was_scored(tmp_path: Path) -> None:
 
     def row(text: str, score: float, reward: float | None) -> Row:
         parts = dict.fromkeys(PARTS, None) | {"chain": 0.5}
-        return Row(
-            split_completion(text), (), {"copied": 0.1}, 0.4, Reward(reward, parts, "v1", None if reward else "nothing"), None, score
-        )
+        judgement = Judgement("t", "r", reward) if reward is not None else None
+        found = Reward(reward, parts, "v1", None if reward is not None else "nothing_scored")
+        return Row(split_completion(text), (), {"copied": 0.1}, 0.4, found, judgement, score)
 
     rows = [row("<think>a</think>b", math.nan, None), row("<think>a</think>c", 0.0, 0.25)]
     files = RunFiles(tmp_path)
@@ -401,7 +401,7 @@ def test_rows_without_a_score_change_nothing(trained: Home) -> None:
     from core.policy import Policy, row_seed
     from training.ppo_learner import Learner, Rollout
 
-    config = PPOConfig(**{**TINY_PPO, "num_ppo_epochs": 1, "max_step_kl": 10.0, "learning_rate": 1e-3})
+    config = PPOConfig.model_validate({**TINY_PPO, "num_ppo_epochs": 1, "max_step_kl": 10.0, "learning_rate": 1e-3})
     with read_session() as session:
         prompts = load_prompts(session, "demo", "train")[:8]
 
