@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 
 from core.records import Completion, Judgement, Prompt, Risk
 from core.teacher.asking import Item, Options
@@ -27,6 +28,8 @@ from core.teacher.template import cache_key, load_template
 PRIORITY = {Risk.HIGH: 0, Risk.MEDIUM: 1, Risk.LOW: 2}
 #: news of the endpoint this fresh needs no probe
 FRESH_S = 30.0
+#: what a probe must meet to count as "down"; one that is limited or refused was at least answered
+DOWN = frozenset({"unreachable", "server_error", "timeout", "bad_key", "no_credit", "endpoint_down", "budget_spent", "price_unknown"})
 #: a process that ends waits at most this long for what its teachers still have open
 AT_EXIT_S = 10.0
 
@@ -89,7 +92,9 @@ class ApiTeacher:
         if probe and not is_fresh and asker.breaker.may_start(now):
             item = Item("", "probe", futures=[Future()])
             self._engine.put([item])
-            item.futures[0].result()
+            reason = item.futures[0].result().unscored_reason
+            if reason in DOWN and (found := self._engine.health()).is_up:
+                return replace(found, is_up=False, reason=reason)  # one failure does not open the breaker, but nobody answers
         return self._engine.health()
 
     def wait_idle(self, timeout_s: float = 60.0) -> bool:

@@ -120,16 +120,18 @@ class Asker:
         started = time.monotonic()
         attempt = Attempt(item.key, item.purpose)
         verdict: Verdict | None = None
-        reason = await self._reserve(item, attempt)  # waiting for money is waiting for one's turn
-        if reason is not None:
-            self.breaker.abandon(item.is_probe)
-            return self._outcome(item, None, reason, None, started)
         try:
+            reason = await self._reserve(item, attempt)  # waiting for money is waiting for one's turn
+            if reason is not None:
+                return self._outcome(item, None, reason, None, started)
             async with asyncio.timeout(self.options.timeout_s):
                 reply = await self._attempts(item, attempt)
                 verdict, reason, attempt = reply.verdict, reply.attempt.reason, reply.attempt
         except TimeoutError:
             reason = "timeout" if item.is_sending or item.last_reason is None else item.last_reason
+        finally:
+            self.breaker.abandon(item.is_probe)  # however it ended, the next one may try
+            item.is_probe = False
         return self._outcome(item, verdict, reason, attempt, started)
 
     async def _attempts(self, item: Item, attempt: Attempt) -> Reply:
@@ -146,9 +148,8 @@ class Asker:
             num_off_menu += reason in OFF_MENU
             following = dialect.after_refusal(reply.complaint) if reason == "bad_request" and attempt.status in (400, 422) else None
             self._take_news(item, reply, is_final=following is None)
-            if item.purpose == "probe" or (reason in HOPELESS and following is None) or num_off_menu > NUM_OFF_MENU_RETRIES:
-                return reply
-            if number + 1 == self.options.num_attempts:
+            is_hopeless = (reason in HOPELESS or item.purpose == "probe") and following is None
+            if is_hopeless or num_off_menu > NUM_OFF_MENU_RETRIES or number + 1 == self.options.num_attempts:
                 return reply
             if following is not None:
                 dialect = following
@@ -176,7 +177,7 @@ class Asker:
             self.on_attempt(attempt)
             if attempt.has_usage:
                 self.pace.correct(self.prepare(item), attempt.prompt_tokens + attempt.completion_tokens, now)
-            if attempt.reason == "timeout" and attempt.status is None and not reply.headers:
+            if attempt.reason == "timeout":  # also when the deadline cuts it off
                 self._fail(item, "timeout", now)
             if self.journal is not None:
                 self.lines.append(self._line(item, reply))
@@ -199,10 +200,10 @@ class Asker:
             else:
                 self.breaker.abandon(item.is_probe)
                 self.pace.pause(wait or 0.0, now)
+        elif reason == "bad_request" and item.purpose == "probe":
+            self.breaker.abandon(item.is_probe)  # it is there; whether it takes a judgement is for a judgement to find out
         elif reason in ("unreachable", "server_error") or (reason == "bad_request" and is_final) or "fault" in reply.attempt.detail:
             self._fail(item, "server_error" if reason in OFF_MENU else reason, now)
-        elif reason == "timeout" and reply.attempt.status is not None:
-            self._fail(item, reason, now)
 
     def _fail(self, item: Item, reason: str, now: float, *, at_once: bool = False, for_s: float = 0.0) -> None:
         self.breaker.fail(reason, now, is_probe=item.is_probe, at_once=at_once, for_s=for_s)
@@ -304,7 +305,7 @@ class Asker:
                 latency_s=latency_s,
             )
         if item.purpose == "probe":
-            judgement = Judgement(name, version, None, unscored_reason=reason or "endpoint_down")
+            judgement = Judgement(name, version, None, unscored_reason=reason)
         return Outcome(item.key, item.purpose, item.prompt, item.completion, judgement, attempt)
 
     def _line(self, item: Item, reply: Reply) -> dict[str, Any]:

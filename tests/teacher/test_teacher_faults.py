@@ -171,6 +171,35 @@ def test_after_a_cool_down_one_request_tries_and_the_others_wait_for_it(endpoint
     assert endpoint.seen[before + 1].at - endpoint.seen[before].at >= 0.05
 
 
+def test_a_probe_that_drips_to_death_does_not_block_the_next(endpoint: ScriptedEndpoint) -> None:
+    first(99, Answer(500), endpoint)
+    teacher = endpoint.teacher(timeout_s=0.3, num_attempts=1, breaker_threshold=2, cool_down_s=0.1)
+    ask(teacher, 4)
+    time.sleep(0.15)
+    endpoint.script = lambda _seen: Answer(drip_s=0.05, body={"pad": "x" * 100})
+    found = ask(teacher, 3)
+    assert {j.unscored_reason for j in found} == {"timeout", "endpoint_down"}
+    endpoint.script = verdict
+    time.sleep(0.25)
+    assert {j.teacher_score for j in ask(teacher, 3)} == {0.7}
+
+
+def test_health_with_a_probe_tells_the_truth_of_now(endpoint: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.teacher.api.FRESH_S", 0.0)
+    teacher = endpoint.teacher()
+    assert teacher.health(probe=True).is_up
+    endpoint.script = lambda _seen: Answer(503)
+    health = teacher.health(probe=True)
+    assert (health.is_up, health.reason) == (False, "server_error")
+    endpoint.script = lambda seen: Answer(400, {"error": {"message": "max_tokens too small"}}) if seen.is_probe else verdict(seen)
+    assert teacher.health(probe=True).is_up
+    assert ask(teacher)[0].teacher_score == 0.7
+    num_before = len(endpoint.seen)
+    monkeypatch.setattr("core.teacher.api.FRESH_S", 30.0)
+    assert teacher.health(probe=True).is_up
+    assert len(endpoint.seen) == num_before
+
+
 def test_arithmetic_of_waiting() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     assert retry_after_s("2") == 2.0
