@@ -40,6 +40,7 @@ SCREENS = (
     Screen("jobs", "jobs", "play_circle", ("engineer",)),
     Screen("training_run", "run", "query_stats", ("product", "engineer")),
     Screen("data", "data", "database", ("engineer",)),
+    Screen("guideline", "guideline", "menu_book", EVERYONE),
     Screen("exports", "exports", "download", ("product", "engineer")),
     Screen("ask", "ask", "search", EVERYONE),
     Screen("reward", "reward", "balance", ("product", "engineer")),

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import delete, inspect, select
 from sqlalchemy.orm import Session
 
-from core import audit, safety
+from core import audit, guidelines, safety
 from core.desk import forms, plan
 from core.desk.cases import (
     audit_entry,
@@ -230,6 +230,8 @@ def store(session: Session, row: t.Adjudication, conflict: t.Conflict, user: t.U
 
 def _store(session: Session, row: t.Adjudication, conflict: t.Conflict) -> Receipt:
     """Append the row, its audit entry (which carries the row's hash) and what follows from it."""
+    if row.stage in ("blind", "signed"):
+        row.guideline_version = guidelines.ensure(session).version
     session.add(row)
     session.flush()
     is_training_pair = _renew_pair(session, row, conflict) if row.stage == "signed" else None

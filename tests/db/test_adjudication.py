@@ -225,6 +225,7 @@ def test_blind_then_signed_with_name_time_meaning_and_audit(people: tuple[int, i
     blind, signed = rows(case)
     assert (blind.stage, signed.stage) == ("blind", "signed")
     assert signed.criteria == {"emergency": "not_met"}
+    assert (blind.guideline_version, signed.guideline_version) == ("g1", "g1")
     assert signed.marks == {"a1": "wrong", "t1": "ok"}
     assert (signed.signed_name, signed.signed_at) == ("Dr Chen", signed.created_at)
     assert signed.signed_meaning == "I, Dr Chen, reviewed and adjudicated this case."
