@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from core.jobs.configs import PPOConfig
 from core.policy import Policy
 from training.causal import trunk_and_head
+from training.ppo_critic import Critic
 
 #: tokens per forward pass: packed ones on a CPU, padded ones on a GPU
 MICRO_TOKENS = {"cpu": 2048, "cuda": 8192}
@@ -128,10 +129,10 @@ class ResponseForward:
         return padded[mask.to(self.policy.device)]
 
     def __call__(
-        self, model: Any, value_head: Any | None, queries: list[list[int]], responses: list[list[int]], rows: Sequence[int]
+        self, model: Any, critic: Critic | None, queries: list[list[int]], responses: list[list[int]], rows: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """(log-probabilities, values) of all response tokens of `rows`, flat, in row order, both float32. The value at a token is
-        that of the state that predicts it; without a value head the second is empty."""
+        that of the state that predicts it; without a critic the second is empty."""
         targets = torch.tensor([token for i in rows for token in responses[i]], device=self.policy.device)
         hidden = self.states(model, queries, responses, rows)
         _, head = trunk_and_head(model)
@@ -147,7 +148,7 @@ class ResponseForward:
             chunks = zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
             logprobs = torch.cat([checkpoint(logprobs_of, h, token, use_reentrant=False) for h, token in chunks])
         with torch.autocast("cuda", enabled=False):
-            return logprobs, value_head(hidden.float())[:, 0] if value_head is not None else hidden.new_zeros(0)
+            return logprobs, critic(hidden, [len(responses[i]) for i in rows]) if critic is not None else hidden.new_zeros(0)
 
 
 def checkpointed_layers(model: Any) -> list[Any]:

@@ -5,8 +5,8 @@ trained, and is compared with that folder by hash. The critic is a float32 head 
 who gives it and what is written to disk is the caller's affair: `learn` takes one number per completion, NaN for "not scored".
 
 Deviations from the textbook: KL to the reference stands in the reward (k1 per token) under an adaptive coefficient; a
-rollout's updates end before the step that would leave `max_step_kl` behind; the critic is fitted in closed form after the first
-rollout. References: arXiv 1707.06347 (PPO), 1506.02438 (GAE), 1909.08593 (KL controller), 2403.17031 (details), 2503.01491 (critic).
+rollout's updates end before the step that would leave `max_step_kl` behind; the critic is fitted in closed form (config.critic).
+References: arXiv 1707.06347 (PPO), 1506.02438 (GAE), 1909.08593 (KL controller), 2403.17031 (details), 2503.01491 (critic).
 
 Everything random follows from the caller's seeds and (config.seed, rollout), so a resumed run repeats the uninterrupted one.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from core.errors import Unavailable, UserError
 from core.jobs.configs import PPOConfig
 from core.policy import Policy
 from training.causal import SMALL_MODEL, adapter_tensors, clip_and_step, num_parameters, save_adapter, trunk_and_head
+from training.ppo_critic import GradientHead, RidgeHead, RunningMean
 from training.ppo_forward import ResponseForward
 from training.ppo_lora import MergedAdapter
 from training.ppo_math import (
@@ -44,8 +45,6 @@ from training.ppo_math import (
 from training.ppo_processes import Processes
 
 POLICY, REFERENCE = "policy", "reference"
-#: strength of the critic's first fit: a rollout holds many tokens but only as many returns as rows
-RIDGE = 1.0
 #: nats per sequence by which policy and reference may differ before the first update
 MAX_FIRST_KL = 1e-3
 VALUE_HEAD = "value_head.safetensors"
@@ -66,6 +65,8 @@ class Rollout:
     logprobs: Tensor
     ref_logprobs: Tensor
     values: Tensor
+    #: the critic's features (B, R, F) where they were kept while sampling
+    features: Tensor | None = None
 
     @property
     def kl(self) -> Tensor:
@@ -85,11 +86,10 @@ class Learner:
         policy.add_adapter(POLICY, sft_adapter, is_trainable=True)
         policy.add_adapter(REFERENCE, sft_adapter)
         width = policy.model.config.get_text_config().hidden_size
-        self.value_head = torch.nn.Linear(width, 1, dtype=torch.float32, device=policy.device)
-        torch.nn.init.zeros_(self.value_head.weight)
-        torch.nn.init.zeros_(self.value_head.bias)
+        is_ridge = config.critic == "ridge"
+        self.value_head = RidgeHead(width, policy.device, config.seed) if is_ridge else GradientHead(width, policy.device)
         self.trained = trained_parameters(policy, self.value_head)
-        self.optimizer = make_optimizer(self.trained, self.value_head, config)
+        self.optimizer = make_optimizer(self.trained, width, config)
         self.controller = KLController(config.kl_coef, config.target_kl, config.kl_horizon)
         self.score_stats = RunningStats()
         self.has_moved = False
@@ -105,7 +105,7 @@ class Learner:
 
     def check_start(self) -> None:
         count, total = sum(p.numel() for p in self.trained.values()), num_parameters(self.policy.model)
-        if len(self.trained) <= 2:
+        if not any(name.startswith("base_model") for name in self.trained):
             raise AssertionError("the policy adapter has no trainable parameter")
         is_toy = total < SMALL_MODEL
         note = " (a toy: its share says nothing about a real model)" if is_toy else ""
@@ -134,12 +134,20 @@ class Learner:
         rows = self.processes.share(len(queries))
         logprobs = torch.zeros((len(queries), config.max_new_tokens), device=policy.device)
         values = torch.zeros_like(logprobs)
+        features: list[tuple[Tensor, int, Tensor]] = []
+        width = policy.model.config.get_text_config().hidden_size
+        running = RunningMean(self.value_head, len(queries), width, policy.device)
 
         def observe(at: list[int], step: int, states: Tensor, logits: Tensor, chosen: Tensor) -> None:
             scaled = logits if config.temperature == 1 else logits / config.temperature
             here = torch.tensor([rows[i] for i in at], device=policy.device)
             logprobs[here, step] = scaled.gather(1, chosen[:, None])[:, 0] - scaled.logsumexp(1)
-            values[here, step] = self.value_head(states.float())[:, 0]
+            if isinstance(self.value_head, RidgeHead):
+                found = running(here, step, states)
+                features.append((here, step, found))
+                values[here, step] = self.value_head.of(found)
+            else:
+                values[here, step] = self.value_head(states)
 
         with policy.using(POLICY), self.merged[POLICY]:
             found = self.sampler.sample(
@@ -160,7 +168,13 @@ class Learner:
         mask = mask.to(policy.device)
         finished = [response[-1] in policy.eos_ids for response in responses]
         logprobs, values = logprobs[:, : mask.shape[1]] * mask, values[:, : mask.shape[1]] * mask
-        return Rollout(queries, responses, finished, rows, mask, logprobs, torch.zeros_like(mask), values)
+        rollout = Rollout(queries, responses, finished, rows, mask, logprobs, torch.zeros_like(mask), values)
+        if features:
+            rollout.features = torch.zeros((*mask.shape, features[0][2].shape[1]), device=policy.device)
+            for here, step, found_there in features:
+                if step < mask.shape[1]:
+                    rollout.features[here, step] = found_there
+        return rollout
 
     def measure(self, rollout: Rollout) -> None:
         """The reference's log-probabilities by the training forward, and the policy's and the values too unless the sampler's are
@@ -219,8 +233,10 @@ class Learner:
         _, returns = gae(rewards, rollout.values, rollout.mask, config.gamma, config.lam_critic)
         critic_fit = explained_variance(rollout.values, returns, mask)
         advantages = whiten(advantages, mask)
-        if number == 0:  # after the first rollout's advantages were taken without it
-            self.warm_up_critic(rollout, returns, mask)
+        if isinstance(self.value_head, RidgeHead):  # after this rollout's advantages were taken without it
+            self._fit_critic(self.value_head, rollout, returns, mask)
+        elif number == 0:
+            self._warm_up(self.value_head, rollout, returns, mask)
             rollout.values = returns.clone()  # so that the value clip does not hold the critic back at zero
 
         has_signal = bool((advantages != 0).any())  # a rollout in which every answer fails alike teaches nothing
@@ -273,7 +289,7 @@ class Learner:
     def _update(self, rollout: Rollout, advantages: Tensor, returns: Tensor, mask: Tensor, number: int) -> dict[str, float]:
         """`num_ppo_epochs` passes over the scored rows in shuffled minibatches; returns the means of the standard metrics."""
         config, policy = self.config, self.policy
-        rows = [i for i in range(len(mask)) if mask[i].any()]
+        rows = self._rows_worth_learning(advantages, mask)
         logs: list[dict[str, float]] = []
         stopped = False
         with policy.using(POLICY) as model, self.forward.session(model, learns=True):
@@ -303,14 +319,17 @@ class Learner:
         micro-batches and over processes. Returns the minibatch's metrics."""
         config, policy = self.config, self.policy
         num_tokens = float(mask[batch].sum())
+        critic_head = self.value_head if isinstance(self.value_head, GradientHead) else None
         names = ("loss/policy_avg", "loss/value_avg", "policy/approxkl_avg", "policy/clipfrac_avg", "val/ratio")
         sums = torch.zeros(len(names), dtype=torch.float64, device=policy.device)
         for micro in self.forward.micro_batches(rollout.queries, rollout.responses, self.processes.part(batch)):
-            flat, values = self.forward(model, self.value_head, rollout.queries, rollout.responses, micro)
+            flat, values = self.forward(model, critic_head, rollout.queries, rollout.responses, micro)
             real = mask[micro].bool()
             old, ones = rollout.logprobs[micro][real], torch.ones_like(flat)
             clipped = policy_loss(flat, old, advantages[micro][real], ones, config.cliprange)
-            critic = value_loss(values, rollout.values[micro][real], returns[micro][real], ones, config.cliprange_value)
+            critic = torch.zeros_like(clipped.loss)
+            if critic_head is not None:
+                critic = value_loss(values, rollout.values[micro][real], returns[micro][real], ones, config.cliprange_value)
             ((clipped.loss + config.vf_coef * critic) / num_tokens).backward()  # type: ignore[no-untyped-call]
             n = len(flat)
             moved = n * float(approx_kl(flat.detach(), old, ones))
@@ -319,26 +338,58 @@ class Learner:
         self.processes.sum_gradients(list(self.trained.values()))
         return dict(zip(names, (self.processes.sum(sums) / num_tokens).tolist(), strict=True))
 
-    def warm_up_critic(self, rollout: Rollout, returns: Tensor, mask: Tensor) -> None:
-        """Fit the value head to the first rollout's returns by ridge regression on the trunk's states, all at once.
+    def _rows_worth_learning(self, advantages: Tensor, mask: Tensor) -> list[int]:
+        """The scored rows, or the `update_share` of them with the largest mean absolute advantage, in rollout order.
+
+        A row's part in the gradient is proportional to its advantage: half the rows of a normal distribution hold 93 % of the
+        squares (down-sampling of rollouts: arXiv 2504.13818)."""
+        rows = [i for i in range(len(mask)) if mask[i].any()]
+        weight = (advantages.abs() * mask).sum(1) / mask.sum(1).clamp_min(1)
+        kept = max(1, round(self.config.update_share * len(rows)))
+        return sorted(sorted(rows, key=lambda i: -float(weight[i]))[:kept])
+
+    def _states(self, rollout: Rollout, rows: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
+        with torch.no_grad(), self.policy.using(POLICY) as model, self.merged[POLICY], self.forward.session(model):
+            for micro in self.forward.micro_batches(rollout.queries, rollout.responses, rows):
+                yield micro, self.forward.states(model, rollout.queries, rollout.responses, micro)
+
+    def _fit_critic(self, head: RidgeHead, rollout: Rollout, returns: Tensor, mask: Tensor) -> None:
+        """Every process fits on its own rows' features gathered from all: the same numbers in the same order everywhere."""
+        real, scored = rollout.mask.bool(), mask.any(1)
+        if rollout.features is None:
+            rollout.features = torch.zeros((*mask.shape, head.weight.shape[1]), device=mask.device)
+            for micro, states in self._states(rollout, rollout.rows):
+                lengths = [len(rollout.responses[i]) for i in micro]
+                for i, found in zip(micro, torch.split(head.features(states, lengths), lengths), strict=True):
+                    rollout.features[i, : len(found)] = found
+        if self.processes.count > 1:
+            rollout.features = self.processes.sum(rollout.features * self._own(rollout)[:, None, None])
+        kept = real & scored[:, None]
+        head.fit(rollout.features[kept], returns[kept])
+
+    def _own(self, rollout: Rollout) -> Tensor:
+        """1 for the rows that this process sampled."""
+        own = torch.zeros(len(rollout.mask), device=rollout.mask.device)
+        own[rollout.rows] = 1
+        return own
+
+    def _warm_up(self, head: GradientHead, rollout: Rollout, returns: Tensor, mask: Tensor) -> None:
+        """Fit the head to the first rollout's returns by ridge regression on the trunk's states, all at once.
 
         An untrained critic misleads the first rollouts (arXiv 2503.01491); a linear head needs no gradient steps to be trained.
         """
-        policy = self.policy
         states, wanted = [], []
-        with torch.no_grad(), policy.using(POLICY) as model, self.forward.session(model):
-            for rows in self.forward.micro_batches(rollout.queries, rollout.responses, range(len(mask))):
-                hidden = self.forward.states(model, rollout.queries, rollout.responses, rows)
-                kept = mask[rows][rollout.mask[rows].bool()].bool()
-                states.append(hidden[kept].double())
-                wanted.append(returns[rows][rollout.mask[rows].bool()][kept].double())
-            x, y = torch.cat(states), torch.cat(wanted)
-            centre, mean = x.mean(0), y.mean()
-            gram = (x - centre).T @ (x - centre)
-            gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-            weight = torch.linalg.solve(gram, (x - centre).T @ (y - mean))
-            self.value_head.weight.copy_(weight[None])
-            self.value_head.bias.copy_((mean - weight @ centre)[None])
+        for micro, hidden in self._states(rollout, [i for i in range(len(mask)) if mask[i].any()]):
+            states.append(hidden.double())
+            wanted.append(returns[micro][mask[micro].bool()].double())
+        x, y = torch.cat(states), torch.cat(wanted)
+        centre, mean = x.mean(0), y.mean()
+        gram = (x - centre).T @ (x - centre)
+        gram += gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        weight = torch.linalg.solve(gram, (x - centre).T @ (y - mean))
+        with torch.no_grad():
+            head.weight.copy_(weight[None])
+            head.bias.copy_((mean - weight @ centre)[None])
 
     # ---------------------------------------------------------------- keeping
 
@@ -349,6 +400,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "controller": self.controller.state_dict(),
             "score_stats": self.score_stats.state_dict(),
+            "critic": self.value_head.state_dict(),
             "has_moved": self.has_moved,
         }
 
@@ -361,14 +413,17 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         self.controller.load_state_dict(state["controller"])
         self.score_stats.load_state_dict(state["score_stats"])
+        self.value_head.load_state_dict(state["critic"])
         self.has_moved = state["has_moved"]
+        self.is_compared = True  # a resumed rollout takes the numbers that the uninterrupted one took
 
     def save(self, folder: Path) -> None:
         """Write a plain PEFT folder with value_head.safetensors beside the adapter, for a next round."""
         from safetensors.torch import save_file
 
         save_adapter(self.policy, POLICY, folder)
-        save_file({name: tensor.detach().cpu() for name, tensor in self.value_head.state_dict().items()}, folder / VALUE_HEAD)
+        kept = {name: tensor for name, tensor in self.value_head.state_dict().items() if name in ("weight", "bias", "projection")}
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}, folder / VALUE_HEAD)
 
 
 def trained_parameters(policy: Policy, value_head: torch.nn.Module) -> dict[str, Tensor]:
@@ -382,16 +437,15 @@ def trained_parameters(policy: Policy, value_head: torch.nn.Module) -> dict[str,
     return trained | {f"value_head.{name}": parameter for name, parameter in value_head.named_parameters()}
 
 
-def make_optimizer(trained: dict[str, Tensor], value_head: torch.nn.Linear, config: PPOConfig) -> torch.optim.AdamW:
+def make_optimizer(trained: dict[str, Tensor], width: int, config: PPOConfig) -> torch.optim.AdamW:
     """AdamW; the head's rate is divided by the root of its width: one Adam step moves every weight by the rate, so a wide head
     would leap (seen: explained variance of -1.7 after one rollout)."""
     head = [tensor for name, tensor in trained.items() if name.startswith("value_head.")]
     adapter = [tensor for name, tensor in trained.items() if not name.startswith("value_head.")]
-    slow = config.learning_rate / value_head.in_features**0.5
-    groups: list[dict[str, Any]] = [
-        {"params": adapter, "lr": config.learning_rate, "peak": config.learning_rate},
-        {"params": head, "lr": slow, "peak": slow},
-    ]
+    slow = config.learning_rate / width**0.5
+    groups: list[dict[str, Any]] = [{"params": adapter, "lr": config.learning_rate, "peak": config.learning_rate}]
+    if head:
+        groups.append({"params": head, "lr": slow, "peak": slow})
     return torch.optim.AdamW(groups, eps=1e-5, weight_decay=0.0, fused=True)
 
 

@@ -140,6 +140,20 @@ class PPOConfig(JobConfig):
         0.5, "Taken off the score of an answer that reaches the limit.", "达到长度上限的回答所扣分数。", advanced=True, ge=0
     )
     scale_scores: bool = option(False, "Divide scores by their running standard deviation.", "用得分的累计标准差缩放得分。", advanced=True)
+    critic: Literal["ridge", "gradient"] = option(
+        "ridge",
+        "How the value head learns: fitted in closed form after every rollout, or by gradient steps with the policy.",
+        "价值头的学习方式：每轮后闭式岭回归拟合，或与策略一起梯度更新。",
+        advanced=True,
+    )
+    update_share: float = option(
+        1.0,
+        "Share of a rollout's answers that are learnt from: those with the largest advantages; the rest hardly change anything.",
+        "每轮中用于学习的回答占比：取优势绝对值最大的部分，其余几乎不影响更新。",
+        advanced=True,
+        gt=0,
+        le=1,
+    )
     max_grad_norm: float = option(1.0, "Gradients are clipped to this norm.", "梯度裁剪的范数上限。", advanced=True, gt=0)
     max_trained_share: float = option(
         0.05,
