@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.i18n import t
 from app.session import require
-from app.widgets import ago, guarded
+from app.widgets import ago, guarded, link_to
 from core.teacher import exchange, proposals, report
 from core.teacher.drift import WINDOW
 from core.teacher.proposals import ProposalLine
@@ -33,6 +33,14 @@ def said(alarm: Alarm) -> str:
         numbers = {"before": f"{d['mean_before']:.2f}", "after": f"{d['mean_after']:.2f}", "ks": f"{d['ks']:.2f}", "psi": f"{d['psi']:.2f}"}
         return t("teacher.alarm_distribution", **numbers)
     return t("teacher.alarm_consistency", gap=f"{d['mean_abs']:.2f}", flips=d["flips"], num=d["num"])
+
+
+def alarm_notice(*, with_link: bool = True) -> None:
+    """One line when alarms about the teacher are open; nothing otherwise."""
+    if num := report.num_open_alarms():
+        st.warning(t("teacher.open_alarms", num=num), icon=":material/notification_important:")
+        if with_link:
+            link_to("teacher", t("teacher.title"), icon=":material/school:")
 
 
 def show_agreement(view: TeacherView) -> None:

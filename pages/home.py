@@ -7,6 +7,7 @@ import streamlit as st
 from app.i18n import t
 from app.release_widgets import proposal_notice
 from app.session import language, require
+from app.teacher_widgets import alarm_notice
 from app.widgets import ago, duration, guarded, link_to, link_to_job, page_title, status_badge
 from core import health
 from core.accounts import Person
@@ -111,6 +112,7 @@ def show(person: Person) -> None:
         st.error(t("home.worker_down"))
     if person.role in PRODUCT:
         proposal_notice()
+        alarm_notice()
     if seen.demo is not None:
         show_demo(person, seen.demo)
     if seen.my_claims:

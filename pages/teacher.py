@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.i18n import t
 from app.session import require
-from app.teacher_widgets import DECIDERS, show_agreement, show_alarms, show_files, show_price, show_proposals, usd
+from app.teacher_widgets import DECIDERS, alarm_notice, show_agreement, show_alarms, show_files, show_price, show_proposals, usd
 from app.widgets import guarded, page_title
 from core.teacher import report
 from core.teacher.report import TeacherView
@@ -122,8 +122,7 @@ def main() -> None:
         st.info(t("teacher.offline"), icon=":material/cloud_off:")
     else:
         st.caption(t("teacher.about", model=view.model, host=view.host, rubric=view.rubric_version))
-    for alarm in [a for a in view.alarms if a.is_open][:1]:
-        st.warning(t("teacher.drift") + f": {alarm.teacher}", icon=":material/notification_important:")
+    alarm_notice(with_link=False)
     overview, trust, suggested, money = st.tabs([t(f"teacher.tab_{name}") for name in ("overview", "trust", "proposals", "money")])
     with overview, guarded():
         show_overview(view, may_decide)

@@ -204,9 +204,10 @@ def close_alarm(user_id: int, alarm_id: int, reason: str) -> None:
         audit.record(session, "close_teacher_alarm", "teacher_alarm", row.id, actor_id=actor.id, detail={"kind": row.kind}, reason=reason)
 
 
-def num_open_alarms(session: Session) -> int:
-    """Open alarms, for Home."""
-    return session.scalar(select(func.count(t.TeacherAlarm.id)).where(t.TeacherAlarm.closed_at.is_(None))) or 0
+def num_open_alarms() -> int:
+    """Open alarms, also for Home."""
+    with read_session() as session:
+        return session.scalar(select(func.count(t.TeacherAlarm.id)).where(t.TeacherAlarm.closed_at.is_(None))) or 0
 
 
 def _days_ago(now: datetime) -> str:
