@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ import trl
 from datasets import Dataset, disable_progress_bars
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
+from torch.utils.data import Sampler
 from transformers import PrinterCallback, TrainerCallback
 
 from core.home import Home
@@ -271,8 +273,41 @@ def print_share(model: Any) -> None:
 # --- supervised fine-tuning ------------------------------------------------------------------------------------------------
 
 
+class ByLength(Sampler[int]):
+    """Every row once per epoch, rows of similar length in one batch, batches in random order. By (seed, epoch) alone, so that a
+    run resumed in the middle of an epoch sees the same rows (transformers' own length sampler does not promise that)."""
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = random.Random(f"{self.seed}-{self.epoch}")
+        order = sorted(range(len(self.lengths)), key=lambda i: self.lengths[i] + 8 * rng.random())
+        short = len(order) % self.batch_size
+        start = rng.randrange(len(order) - short + 1) if short else 0
+        rest = order[start : start + short]  # not always the longest ones
+        order = order[:start] + order[start + short :]
+        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        rng.shuffle(batches)
+        return iter([i for batch in batches for i in batch] + rest)
+
+
 class SFTTrainer(Quiet, trl.SFTTrainer):  # type: ignore[misc]
-    """trl's, on rows that are tokenized and labelled already."""
+    """trl's, on rows that are tokenized and labelled already, in the order of `ByLength`."""
+
+    def __init__(self, *, plan: Plan, **kwargs: Any) -> None:
+        self.plan = plan
+        super().__init__(**kwargs)
+
+    def _get_train_sampler(self, dataset: Any = None) -> ByLength:
+        lengths = [len(ids) for ids in (dataset or self.train_dataset)["input_ids"]]
+        return ByLength(lengths, self.plan.batch_size, self.plan.seed)
 
 
 def sft_rows(examples: Sequence[Example]) -> Dataset:
@@ -298,13 +333,13 @@ def sft_trainer(
         max_length=max_length,
         packing=packing,
         dataset_kwargs={"skip_prepare_dataset": True},
-        train_sampling_strategy="random" if packing else "group_by_length",
     )
     names = {"loss": "train/loss", "grad_norm": "train/grad_norm", "learning_rate": "train/learning_rate"}
     names |= {"mean_token_accuracy": "train/token_accuracy", "entropy": "train/entropy"}
     callback = RunCallback(run, plan, names, lambda: print_share(policy.model))
-    model = policy.model
-    trainer = SFTTrainer(model=model, args=args, train_dataset=rows, processing_class=policy.tokenizer, callbacks=[callback])
+    trainer = SFTTrainer(
+        plan=plan, model=policy.model, args=args, train_dataset=rows, processing_class=policy.tokenizer, callbacks=[callback]
+    )
     return trainer, callback
 
 
