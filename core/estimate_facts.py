@@ -167,8 +167,9 @@ def calibrated(kind: str, facts: Facts, home: Home, earlier: Sequence[t.Job]) ->
     if not ratios:
         return facts
     values = {name: getattr(facts, name) for name in facts.__slots__}
-    factor = statistics.median(ratio for _, ratio in ratios)
-    return Facts(**values | {"time_factor": factor, "num_earlier": len(ratios), "earlier_jobs": tuple(i for i, _ in ratios)})
+    found = [ratio for _, ratio in ratios]
+    seen = {"time_factor": statistics.median(found), "least_factor": min(found), "most_factor": max(found)}
+    return Facts(**values | seen | {"num_earlier": len(ratios), "earlier_jobs": tuple(i for i, _ in ratios)})
 
 
 def _earlier(session: Session, kind: str) -> list[t.Job]:

@@ -31,7 +31,7 @@ START_S = {"cpu": 8.0, "cuda": 20.0}
 LAYER_OVERHEAD_S = {"cpu": 0.4e-3, "cuda": 0.8e-3}
 #: share of a random completion's limit that is used when no earlier run says how long answers are
 USED_OF_LIMIT = 0.6
-#: a first run may take this many times longer or shorter than the formulas say; after earlier runs the range is narrower
+#: a first run may take this many times longer or shorter than the formulas say; after earlier runs, than the slowest and the fastest
 SPREAD, SPREAD_CALIBRATED = 2.5, 1.4
 
 
@@ -97,8 +97,10 @@ class Facts:
     response_tokens: float | None
     #: rank of the adapter that is trained on or from
     lora_r: int = 16
-    #: actual / estimated seconds of earlier runs of this kind on this machine, their number and their jobs
+    #: actual / estimated seconds of earlier runs of this kind on this machine: median, least, most; their number and their jobs
     time_factor: float = 1.0
+    least_factor: float | None = None
+    most_factor: float | None = None
     num_earlier: int = 0
     earlier_jobs: tuple[int, ...] = ()
 
@@ -296,8 +298,8 @@ def _report(kind: str, facts: Facts, work: _Work, memory: dict[str, float] | Non
             "usd": usd(facts.teacher, tokens_in, tokens_out) if calls else 0.0,
         },
         "seconds": seconds * facts.time_factor if is_known else None,
-        "seconds_low": seconds * facts.time_factor / spread if is_known else None,
-        "seconds_high": seconds * facts.time_factor * spread if is_known else None,
+        "seconds_low": seconds * (facts.least_factor or facts.time_factor) / spread if is_known else None,
+        "seconds_high": seconds * (facts.most_factor or facts.time_factor) * spread if is_known else None,
         "seconds_uncalibrated": seconds if is_known else None,
         "device": {"kind": facts.device.kind, "name": facts.device.name, "num": facts.device.num_devices, "memory": available},
         "device_hours": seconds * facts.time_factor * facts.device.num_devices / 3600 if is_known else None,
