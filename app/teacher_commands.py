@@ -12,6 +12,8 @@ from core.errors import NotFound
 from core.i18n import translate
 from core.teacher import exchange, report
 
+DEFAULT_FILE = typer.Argument(Path("teacher_judgements.jsonl"))
+
 teacher_commands = typer.Typer(help=help_text("teacher"), no_args_is_help=True)
 
 
@@ -21,7 +23,7 @@ def _path(path: Path) -> Path:
 
 
 @teacher_commands.command("export", help=help_text("teacher_export"))
-def teacher_export(path: Path = Path("teacher_judgements.jsonl"), teacher: str = "", rubric: str = "") -> None:
+def teacher_export(path: Path = DEFAULT_FILE, teacher: str = "", rubric: str = "") -> None:
     """Write the stored verdicts as JSON lines."""
     target, num = _path(path), 0
     scratch = target.with_name(target.name + ".part")
