@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVarTuple
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from core.desk.plan import has_seats, may_take, seat_for
@@ -101,26 +101,39 @@ def next_ids(
     """Ids of cases that this person may take now: in hand first, then those with a seat for them, then free ones."""
     wish = wish or Wish(language=language)
     found: dict[int, None] = {}
-    for condition in (_in_hand(user_id), _seated(user_id), and_(_unheld(user_id), t.Conflict.arbitration_at.is_(None), ~has_seats())):
+    free = and_(t.Conflict.arbitration_at.is_(None), ~has_seats(), _not_done(user_id))
+    # open and expired apart: either alone is read from an index in order, "or" would sort the whole backlog
+    groups = (_in_hand(user_id), _seated(user_id), and_(_is_expired(), free), and_(t.Conflict.status == ConflictStatus.OPEN, free))
+    for condition in groups:
         if len(found) >= size:
             break
         query = _wished(session, select(t.Conflict.id, t.Conflict.priority).where(condition), wish, is_joined=order == "risk")
-        rows = session.execute(_ordered(query, order).limit(WINDOW if order == "mixed" else size)).all()
-        if order == "mixed":
-            rows = sorted(rows, key=lambda row: -(row.priority + JITTER * _hash01(user_id, row.id)))
-        found |= dict.fromkeys(row.id for row in rows)
+        found |= dict.fromkeys(_ranked(session, query, order, user_id, size))
     return list(found)[:size]
 
 
-def _ordered(query: Select[*Ts], order: Order) -> Select[*Ts]:
+def _ranked(session: Session, query: Select[int, float], order: Order, user_id: int, size: int) -> list[int]:
+    """At most `size` ids (more when mixed) in this order; every query can follow an index and stop early."""
+    by_priority = query.order_by(t.Conflict.priority.desc(), t.Conflict.id)
     if order in ("oldest", "newest"):
-        return query.order_by(t.Conflict.id if order == "oldest" else t.Conflict.id.desc())
-    keys: list[ColumnElement[Any]] = [t.Conflict.priority.desc(), t.Conflict.id.asc()]
-    if order == "disagreement":
-        keys.insert(0, func.coalesce(t.Conflict.order_gap, t.Conflict.gap, 0.0).desc())
+        query = query.order_by(t.Conflict.id if order == "oldest" else t.Conflict.id.desc())
+        return [row.id for row in session.execute(query.limit(size))]
     if order == "risk":
-        keys.insert(0, case((t.Sample.risk == "high", 2), (t.Sample.risk == "medium", 1), else_=0).desc())
-    return query.order_by(*keys)
+        ids: list[int] = []
+        for risk in ("high", "medium", "low"):
+            if len(ids) < size:
+                ids += [row.id for row in session.execute(by_priority.where(t.Sample.risk == risk).limit(size))]
+        return ids
+    if order == "disagreement":
+        lent, own = t.Conflict.order_gap, t.Conflict.gap
+        gaps = [
+            (row.id, row[2]) for row in session.execute(query.add_columns(lent).where(lent.is_not(None)).order_by(lent.desc()).limit(size))
+        ]
+        rows = session.execute(query.add_columns(own).where(lent.is_(None)).order_by(own.desc().nulls_last()).limit(size))
+        gaps += [(row.id, row[2] or 0.0) for row in rows]
+        return [case for case, _ in sorted(gaps, key=lambda pair: (-pair[1], pair[0]))][:size]
+    found = session.execute(by_priority.limit(WINDOW)).all()
+    return [row.id for row in sorted(found, key=lambda row: -(row.priority + JITTER * _hash01(user_id, row.id)))]
 
 
 def counts(session: Session, user_id: int, language: str | None = None, wish: Wish | None = None) -> dict[str, int]:
@@ -180,9 +193,16 @@ def _seated(user_id: int) -> ColumnElement[bool]:
 
 def _unheld(user_id: int) -> ColumnElement[bool]:
     """In nobody's hand, and not signed or skipped by this person."""
-    expired = and_(t.Conflict.status == ConflictStatus.CLAIMED, t.Conflict.lease_expires_at < utc_now())
+    return and_(or_(t.Conflict.status == ConflictStatus.OPEN, _is_expired()), _not_done(user_id))
+
+
+def _is_expired() -> ColumnElement[bool]:
+    return and_(t.Conflict.status == ConflictStatus.CLAIMED, t.Conflict.lease_expires_at < utc_now())
+
+
+def _not_done(user_id: int) -> ColumnElement[bool]:
     done = select(t.Adjudication.conflict_id).where(t.Adjudication.user_id == user_id, t.Adjudication.stage.in_(("signed", "skipped")))
-    return and_(or_(t.Conflict.status == ConflictStatus.OPEN, expired), t.Conflict.id.not_in(done))
+    return t.Conflict.id.not_in(done)
 
 
 def _is_mine(user_id: int) -> ColumnElement[bool]:

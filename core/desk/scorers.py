@@ -1,7 +1,8 @@
 """Teacher and rules against the experts: precision, recall and the threshold curve, and how often the model errs.
 
 Only cases of a weekly draw are used, each weighted by its inclusion probability: what was picked because it looked wrong
-would otherwise make every scorer look right. The decision that counts is the last signature or the ruling.
+would otherwise make every scorer look right. The decision that counts is the last signature or the ruling; of a case that
+waits for an arbiter, the harshest.
 Called by pages/agreement.py.
 """
 
@@ -11,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.desk.measures import HARMFUL, VERDICTS
+from core.desk.routing import LEVELS
 from core.records import ConflictStatus
 from core.sampling import Observed, Share, weighted_share
 from db import tables as t
@@ -61,7 +63,7 @@ class Decided:
 
 
 def drawn_and_decided(session: Session, since: datetime, until: datetime) -> list[Decided]:
-    """Conflicts and controls of draws in the window with a closed decision.
+    """Conflicts and controls of draws in the window that were decided or wait for an arbiter.
 
     Cases that were drawn and not decided yet are taken to be like the decided ones of their draw and purpose: the probability
     is multiplied by the share that was decided.
@@ -73,17 +75,7 @@ def drawn_and_decided(session: Session, since: datetime, until: datetime) -> lis
         .where(t.DrawItem.purpose.in_(("conflict", "control")), t.Draw.created_at > since, t.Draw.created_at <= until)
     )
     items = [(item, conflict) for item, conflict in session.execute(query)]
-    last = (
-        select(func.max(t.Adjudication.id))
-        .where(t.Adjudication.conflict_id.in_([c.id for _, c in items]), t.Adjudication.stage == "signed")
-        .group_by(t.Adjudication.conflict_id)
-    )
-    decisions = {row.conflict_id: row for row in session.scalars(select(t.Adjudication).where(t.Adjudication.id.in_(last)))}
-    closed = {
-        conflict.id: decisions[conflict.id]
-        for _, conflict in items
-        if conflict.status == ConflictStatus.ADJUDICATED and conflict.id in decisions and decisions[conflict.id].verdict in VERDICTS
-    }
+    closed = _decisions(session, [conflict for _, conflict in items])
     scores, flags = _scores(session, [conflict for _, conflict in items])
     drawn: dict[tuple[int, str], list[bool]] = {}
     for item, conflict in items:
@@ -104,6 +96,29 @@ def drawn_and_decided(session: Session, since: datetime, until: datetime) -> lis
                     flags.get(conflict.judgement_id or 0),
                 )
             )
+    return found
+
+
+def _decisions(session: Session, conflicts: Sequence[t.Conflict]) -> dict[int, t.Adjudication]:
+    """What counts for each case: the last signature of a closed one; the harshest of one that waits for an arbiter.
+
+    Leaving the waiting ones out would leave out the dangerous ones.
+    """
+    of = {conflict.id: conflict for conflict in conflicts}
+    rows = session.scalars(
+        select(t.Adjudication)
+        .where(t.Adjudication.conflict_id.in_(of), t.Adjudication.stage == "signed", t.Adjudication.verdict.in_(VERDICTS))
+        .order_by(t.Adjudication.id)
+    )
+    found: dict[int, t.Adjudication] = {}
+    for row in rows:
+        conflict = of[row.conflict_id]
+        if conflict.status == ConflictStatus.ADJUDICATED:
+            found[conflict.id] = row
+        elif conflict.arbitration_at is not None:
+            earlier = found.get(conflict.id)
+            if earlier is None or LEVELS[row.verdict or ""] >= LEVELS[earlier.verdict or ""]:
+                found[conflict.id] = row
     return found
 
 

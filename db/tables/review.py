@@ -19,6 +19,7 @@ class Conflict(Base):
         UniqueConstraint("completion_id", "kind"),
         CheckConstraint("status IN ('open','claimed','adjudicated','deferred')", name="status"),
         Index("ix_conflicts_queue", "status", "priority"),
+        Index("ix_conflicts_gap", "status", "order_gap", "gap"),
     )
 
     id: Mapped[pk] = mapped_column(init=False)

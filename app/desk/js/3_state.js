@@ -19,7 +19,7 @@ const emptyForm = () => ({
 class Desk {
   constructor() {
     this.words = {};
-    this.view = { status: "open", language: null, order: "mixed" };
+    this.view = { status: "open", language: null, order: "mixed", topic: null, risk: null, text: "" };
     this.queue = [];
     this.counts = {};
     this.cases = new Map();

@@ -36,7 +36,7 @@ function drawQueue(app) {
       t(`filter_${status}`), " ", el("span", { class: "cd-count" }, desk.counts[status] ?? ""));
   const choose = (name, values, current, label) =>
     el("select", { "aria-label": t(name), "data-k": name, onchange: (event) => app.setView({ [name]: event.target.value || null }) },
-      values.map((value) => el("option", { value: value || "", selected: value === current }, t(label(value)))));
+      values.map((value) => el("option", { value: value || "", selected: value === current }, desk.words[label(value)] || (name === "topic" && value) || t(label(value)))));
   const rows = desk.queue.map((item) => {
     const stage = desk.signed.has(item.id) ? "signed" : desk.passed.has(item.id) ? "skipped" : item.stage || (item.has_draft ? "draft" : null);
     const note = item.holder && !desk.leases.has(item.id) ? t("held_by", { name: item.holder }) : stage && stage !== "stop_cord" ? t(`stage_${stage}`) : null;
@@ -49,9 +49,13 @@ function drawQueue(app) {
   fill(
     app.slot("queue"),
     el("div", { class: "cd-tabs", role: "tablist", "aria-label": t("filters") }, ["open", "mine", "deferred", "adjudicated"].map(tab)),
+    el("input", { type: "search", class: "cd-search", "data-k": "search", "aria-label": t("search"), placeholder: t("search"), value: desk.view.text || "", onchange: (event) => app.setView({ text: event.target.value }) }),
     el("div", { class: "cd-filters" },
       choose("language", [null, "en", "zh"], desk.view.language, (v) => `language_${v || "all"}`),
-      desk.view.status === "open" ? choose("order", ["mixed", "oldest", "newest"], desk.view.order, (v) => `order_${v}`) : null),
+      desk.view.status === "open" ? choose("order", ["mixed", "disagreement", "risk", "oldest", "newest"], desk.view.order, (v) => `order_${v}`) : null),
+    el("div", { class: "cd-filters" },
+      choose("topic", [null, ...(app.topics || [])], desk.view.topic, (v) => (v ? `topic_${v}` : "topic_all")),
+      choose("risk", [null, "high", "medium", "low"], desk.view.risk, (v) => `risk_${v || "all"}`)),
     rows.length ? el("ol", { class: "cd-list" }, rows) : el("p", { class: "cd-muted" }, desk.view.status === "open" ? t("empty_open") : t("empty_filter")),
     isCut ? el("p", { class: "cd-muted" }, t("more", { n: app.page })) : null,
   );

@@ -145,7 +145,7 @@ class App {
     const { desk } = this;
     desk.view = { ...desk.view, ...change };
     desk.queue = [];
-    if (change.status || "language" in change) {
+    if (change.status || ["language", "topic", "risk", "text"].some((name) => name in change)) {
       this.sendDrafts();
       if (desk.current !== null) this.release(desk.current);
       desk.current = null;

@@ -10,6 +10,7 @@ Object.assign(App.prototype, {
     const isFirst = !this.outbox;
     if (data.strings && data.strings_version !== this.stringsVersion) {
       desk.words = data.strings;
+      this.topics = data.topics;
       this.stringsVersion = data.strings_version;
       this.boxes = makeBoxes(this);
     }
@@ -19,7 +20,7 @@ Object.assign(App.prototype, {
     this.page = data.page;
     this.correctionMs = data.correction_minutes * 60000;
     this.leaseMs = data.lease_minutes * 60000;
-    if (["status", "language", "order"].every((name) => data.view[name] === desk.view[name])) {
+    if (["status", "language", "order", "topic", "risk", "text"].every((name) => (data.view[name] || null) === (desk.view[name]?.trim() || null))) {
       desk.queue = data.queue;
       desk.counts = data.counts;
     }

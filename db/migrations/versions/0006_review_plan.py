@@ -19,6 +19,7 @@ def upgrade() -> None:
         batch.add_column(sa.Column("overlap", sa.Integer(), nullable=False, server_default="1"))
         batch.add_column(sa.Column("arbitration_at", db.base.UtcDateTime(timezone=True), nullable=True))
         batch.add_column(sa.Column("order_gap", sa.Double(), nullable=True))
+    op.create_index("ix_conflicts_gap", "conflicts", ["status", "order_gap", "gap"], unique=False)
     with op.batch_alter_table("adjudications") as batch:
         batch.add_column(sa.Column("role", sa.String(length=200), nullable=False, server_default="reader"))
         batch.add_column(sa.Column("taken", sa.JSON(), nullable=False, server_default="{}"))
