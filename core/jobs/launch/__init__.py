@@ -1,1 +1,1 @@
-"""Ways to run a job's command somewhere: `base` says what a launcher must do, `local` does it on this machine."""
+"""Ways to run a job's command somewhere: `base` says what a launcher must do, `local` does it on this machine, `slurm` on a cluster."""
