@@ -13,6 +13,7 @@ Everything random follows from the caller's seeds and (config.seed, rollout), so
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -410,7 +411,7 @@ class Learner:
         with torch.no_grad():
             for name, tensor in self.trained.items():
                 tensor.copy_(state["weights"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # torch would share the tensors with `state`
         self.controller.load_state_dict(state["controller"])
         self.score_stats.load_state_dict(state["score_stats"])
         self.value_head.load_state_dict(state["critic"])

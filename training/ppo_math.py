@@ -51,7 +51,7 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float)
 def approx_kl(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> Tensor:
     """k3 estimate of KL(old, new) per token: never negative, low variance. For monitoring and the early stop only."""
     log_ratio = (logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-    return masked_mean(log_ratio.exp() - 1 - log_ratio, mask)
+    return masked_mean(log_ratio.expm1() - log_ratio, mask)
 
 
 @dataclass(frozen=True, slots=True)
