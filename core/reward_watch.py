@@ -63,6 +63,8 @@ class Thresholds:
 
     #: rank correlation of the reward with length beyond that of the anchor (what experts or the teacher think)
     length_excess: float = 0.10
+    #: the same, when it is so much that the length need not have grown yet
+    length_strong: float = 0.40
     #: the late mean length over the early one
     length_growth: float = 1.10
     #: rank correlation of the reward with another feature beyond that of the anchor
@@ -219,7 +221,8 @@ def _flags_of(
     numbers |= {"early": m.early, "late": m.late}
     excess = (m.low or 0.0) - max(0.0, m.anchor_correlation or 0.0)
     pays = m.low is not None and excess > limits.form_excess
-    if m.name == "num_tokens" and m.low is not None and excess > limits.length_excess and growth > limits.length_growth:
+    is_growing = growth > limits.length_growth or excess > limits.length_strong
+    if m.name == "num_tokens" and m.low is not None and excess > limits.length_excess and is_growing:
         found.append(Flag("length", m.name, excess, limits.length_excess, numbers))
     rise = _rise(_values(rows, m.name), early, late)
     least = rise[1] if rise else 0.0
