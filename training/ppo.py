@@ -77,7 +77,7 @@ def train(run: Run) -> None:
 
     # 2. One base in memory; policy, frozen reference and value head on it.
     accelerator = open_accelerator(run)
-    policy = Policy.load(run.home, files.base, str(accelerator.device) if accelerator else "auto")
+    policy = Policy.load(run.home, files.base, device_of(accelerator))
     prepare(run.home, config.seed, num_parameters(policy.model))
     learner = Learner(policy, files.adapter, config, accelerator)
     if config.rollout_engine == "vllm":
@@ -183,6 +183,13 @@ def open_accelerator(run: Run) -> Any:
     from accelerate import Accelerator
 
     return Accelerator(cpu=pick_device(run.home) == "cpu")
+
+
+def device_of(accelerator: Any) -> str:
+    """This process's device as `Policy.load` wants it: a CPU has no number, and is what float32 is chosen for."""
+    if accelerator is None:
+        return "auto"
+    return "cpu" if accelerator.device.type == "cpu" else str(accelerator.device)
 
 
 def next_round(session: Session) -> str:

@@ -191,11 +191,12 @@ def test_stopped_and_resumed_equals_uninterrupted(trained: Home, run_here: RunHe
 
 
 def test_killed_while_the_teacher_reads_it_goes_on_exactly_and_pays_nothing_twice(
-    trained: Home, endpoint: ScriptedEndpoint, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+    trained: Home, endpoint: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from training.ppo import train
+    from training.run import Run
 
-    with_endpoint(trained, endpoint, monkeypatch)
+    home = with_endpoint(trained, endpoint, monkeypatch)
     config = {**TINY_PPO, "num_rollouts": 5, "save_steps": 2}
     run_dir = write_config(trained.root, "killed", "ppo", {**config, "name": "killed"})
     in_fourth = threading.Event()
@@ -226,7 +227,8 @@ def test_killed_while_the_teacher_reads_it_goes_on_exactly_and_pays_nothing_twic
     assert len(before) < len(total)
 
     num_requests = len(endpoint.judged)
-    whole = run_here(train, "whole", "ppo", {**config, "name": "whole"})
+    whole = write_config(trained.root, "whole", "ppo", {**config, "name": "whole"})
+    train(Run(whole, 0, home))
     assert len(endpoint.judged) == num_requests
     first, second = rows_of(whole / "rewards.csv"), rows_of(run_dir / "rewards.csv")
     assert first == second  # equal to the last digit, not to 1e-5 only
@@ -237,7 +239,7 @@ def test_killed_while_the_teacher_reads_it_goes_on_exactly_and_pays_nothing_twic
 
 
 def test_an_outage_in_the_middle_of_a_run_is_written_down(
-    trained: Home, endpoint: ScriptedEndpoint, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+    trained: Home, endpoint: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import training.ppo_scoring as ppo_scoring
     from training.ppo import train
@@ -279,7 +281,7 @@ def test_an_outage_in_the_middle_of_a_run_is_written_down(
 
 
 def test_a_teacher_that_never_answers_stops_the_run_with_a_sentence(
-    trained: Home, endpoint: ScriptedEndpoint, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+    trained: Home, endpoint: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from training.ppo import train
     from training.run import Run
