@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -21,33 +22,45 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """One page: file in pages/, url, icon and the roles that see it (an admin sees all)."""
+    """One page: file in pages/, url, icon, the roles that see it (an admin sees all) and the menu it stands in ("": the bar)."""
 
     file: str
     url: str
     icon: str
     roles: tuple[str, ...]
+    section: str = ""
 
 
 EVERYONE = ("clinician", "product", "engineer")
+#: what people open every day stands in the bar itself; the rest under three headings, so that the bar fits on a laptop
 SCREENS = (
     Screen("home", "home", "home", EVERYONE),
     Screen("case_desk", "desk", "clinical_notes", ("clinician",)),
-    Screen("arbitration", "arbitration", "gavel", ("clinician",)),
-    Screen("agreement", "agreement", "groups", EVERYONE),
     Screen("bench", "bench", "compare", ("product", "engineer")),
-    Screen("models", "models", "deployed_code", EVERYONE),
     Screen("jobs", "jobs", "play_circle", ("engineer",)),
-    Screen("training_run", "run", "query_stats", ("product", "engineer")),
-    Screen("data", "data", "database", ("engineer",)),
-    Screen("guideline", "guideline", "menu_book", EVERYONE),
-    Screen("exports", "exports", "download", ("product", "engineer")),
     Screen("ask", "ask", "search", EVERYONE),
-    Screen("reward", "reward", "balance", ("product", "engineer")),
-    Screen("evaluations", "evaluations", "monitoring", EVERYONE),
-    Screen("teacher", "teacher", "school", ("product", "engineer")),
+    Screen("arbitration", "arbitration", "gavel", ("clinician",), "review"),
+    Screen("guideline", "guideline", "menu_book", EVERYONE, "review"),
+    Screen("agreement", "agreement", "groups", EVERYONE, "review"),
+    Screen("models", "models", "deployed_code", EVERYONE, "models"),
+    Screen("evaluations", "evaluations", "monitoring", EVERYONE, "models"),
+    Screen("training_run", "run", "query_stats", ("product", "engineer"), "models"),
+    Screen("reward", "reward", "balance", ("product", "engineer"), "models"),
+    Screen("teacher", "teacher", "school", ("product", "engineer"), "models"),
+    Screen("data", "data", "database", ("engineer",), "data"),
+    Screen("exports", "exports", "download", ("product", "engineer"), "data"),
     Screen("settings", "settings", "settings", EVERYONE),
 )
+
+
+def page_of(screen: Screen) -> Any:
+    """Streamlit's page of a screen."""
+    title, icon = t(f"common.page_{screen.file}"), f":material/{screen.icon}:"
+    return st.Page(ROOT / "pages" / f"{screen.file}.py", title=title, icon=icon, url_path=screen.url, default=screen.file == "home")
+
+
+def may_see(screen: Screen, role: str) -> bool:
+    return role == "admin" or role in screen.roles
 
 
 def main() -> None:
@@ -60,19 +73,12 @@ def main() -> None:
         st.error(t("errors.signed_out"))
         st.link_button(t("common.sign_in"), "/login")
         st.stop()
-    pages = [
-        st.Page(
-            ROOT / "pages" / f"{screen.file}.py",
-            title=t(f"common.page_{screen.file}"),
-            icon=f":material/{screen.icon}:",
-            url_path=screen.url,
-            default=screen.file == "home",
-        )
-        for screen in SCREENS
-        if (person.role == "admin" or person.role in screen.roles) and (ROOT / "pages" / f"{screen.file}.py").is_file()
-    ]
-    page = st.navigation(pages, position="top")
-    user_menu(person, next((p for p in pages if p.url_path == "settings"), None))
+    pages = {screen: page_of(screen) for screen in SCREENS if may_see(screen, person.role)}
+    sections: dict[str, list[Any]] = {}
+    for screen, found in pages.items():
+        sections.setdefault(t(f"common.menu_{screen.section}") if screen.section else "", []).append(found)
+    page = st.navigation(sections, position="top")
+    user_menu(person, next((p for p in pages.values() if p.url_path == "settings"), None))
     with guarded():
         page.run()
 

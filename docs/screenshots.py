@@ -24,7 +24,10 @@ from playwright.sync_api import Browser, Page, sync_playwright
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 PASSWORD = "a calm morning round"  # noqa: S105 - of accounts that exist only in the copy
-PAGES = ("", "desk", "bench", "models", "jobs", "data", "ask", "evaluations", "settings")
+PAGES = (
+    *("", "desk", "arbitration", "guideline", "agreement", "bench", "models", "evaluations", "run", "reward", "teacher"),
+    *("jobs", "data", "exports", "ask", "settings"),
+)
 WIDE, NARROW = (1440, 900), (390, 844)
 #: file name -> page, language, theme
 README = {
