@@ -62,7 +62,7 @@ def show_days(view: TeacherView) -> None:
     st.vega_lite_chart(
         {
             "data": {"values": rows},
-            "height": 200,
+            "height": 320,
             "mark": {"type": "bar", "size": 18, "tooltip": True},
             "encoding": {
                 "x": {"field": "day", "type": "ordinal", "axis": {"title": t("teacher.chart_day"), "labelAngle": -40}},
@@ -76,12 +76,11 @@ def show_days(view: TeacherView) -> None:
 
 def show_reasons(view: TeacherView) -> None:
     """What was not scored and what failed, by reason."""
-    for column, title, counts in zip(st.columns(2), ("why_unscored", "why_failed"), (view.reasons, view.faults), strict=True):
-        with column:
-            if counts:
-                st.markdown(f"**{t(f'teacher.{title}')}**")
-                rows = [{t("teacher.col_reason"): t(f"scoring.reason_{r}"), t("teacher.col_num"): n} for r, n in counts.most_common()]
-                st.dataframe(rows, hide_index=True, width="stretch")
+    found = [(title, counts) for title, counts in (("why_unscored", view.reasons), ("why_failed", view.faults)) if counts]
+    for column, (title, counts) in zip(st.columns(2), found, strict=False):
+        rows = [{t("teacher.col_reason"): t(f"scoring.reason_{r}"), t("teacher.col_num"): n} for r, n in counts.most_common()]
+        column.markdown(f"**{t(f'teacher.{title}')}**")
+        column.dataframe(rows, hide_index=True, width="stretch")
 
 
 def show_jobs(view: TeacherView) -> None:
