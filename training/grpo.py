@@ -227,7 +227,8 @@ def train(run: Run) -> None:
         found = trl_common.last_checkpoint(run.checkpoints)
         progress.out.keep_until(int(found.name.rpartition("-")[2]) // plan.unit if found else 0)
     trl_common.fit(run, trainer, progress)
-    trl_common.start_checks(policy, trainer, files)()
+    if progress.checks:  # the reference must still be the start version
+        progress.checks()
     if progress.out:
         progress.out.write_watch()
         finish(run, config, policy, files, progress.out, start, dataset, scorer, progress.history)

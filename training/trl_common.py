@@ -251,8 +251,9 @@ def start_checks(policy: Policy, trainer: Any, files: VersionFiles) -> Callable[
     policy.adopt(trainer.model, {POLICY: TRL_POLICY, REFERENCE: TRL_REFERENCE})
     fresh = tensors_hash(adapter_tensors(policy, POLICY)) if files.adapter is None else ""
 
+    print_share(trainer.model)
+
     def check() -> None:
-        print_share(trainer.model)
         names = [name for name, p in trainer.model.named_parameters() if p.requires_grad]
         if not names or any(f".{TRL_POLICY}." not in name for name in names):
             raise AssertionError(f"trainable: {names[:3]}; it should be the policy adapter and nothing else")
