@@ -188,6 +188,8 @@ def watch(rows: Sequence[WatchRow], thresholds: Thresholds | None = None) -> Hac
     rise = _rise(rewards, early, late) if len(rollouts) > 1 else None
     anchor_rise = _rise(anchors, early, late) if len(rollouts) > 1 and anchor != "none" else None
     flags = [flag for m in measures for flag in _flags_of(m, limits, kept, early, late, residual)]
+    unexplained = max((f for f in flags if f.code == "unexplained"), key=lambda f: abs(f.value), default=None)
+    flags = [f for f in flags if f.code != "unexplained" or f is unexplained]  # one residual is one question
     if rise and anchor_rise and rise[1] > limits.reward_rise and anchor_rise[2] < max(limits.anchor_flat, limits.anchor_share * rise[0]):
         flags.append(
             Flag("anchor_flat", anchor, rise[0], limits.reward_rise, {"rise": rise[0], "anchor": anchor_rise[0], "high": anchor_rise[2]})

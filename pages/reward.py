@@ -53,7 +53,8 @@ def show_proposal(one: ConfigShown, now: ConfigShown) -> None:
     """Old beside new with intervals, agreement held out, cases that change sides, and the two decisions."""
     person, evidence = current_user(), one.evidence or {}
     with st.container(border=True):
-        st.markdown(f"**{one.config.version}** · {t('reward.proposed_by', who=one.proposed_by or t('reward.a_job'))} · {one.reason}")
+        why = "" if evidence.get("kind") == "calibration" else f" · {one.reason}"  # a calibration's numbers stand below
+        st.markdown(f"**{one.config.version}** · {t('reward.proposed_by', who=one.proposed_by or t('reward.a_job'))}{why}")
         fitted = evidence.get("weights", {})
         before, after = ({**weights_of(c), "conflict_threshold": c.conflict_threshold} for c in (now.config, one.config))
         rows = [(t(f"reward.part_{n}"), f"{before[n]:g}", f"{after[n]:g}", interval(fitted.get(n))) for n in before]
@@ -104,7 +105,7 @@ def show_preview(now: ConfigShown) -> None:
         columns[0].metric(t("reward.changes_metric"), len(found.changes))
         both = ((found.pairwise_before, found.pairwise_after, "agreement", 0), (found.unsafe_before, found.unsafe_after, "unsafe", 1))
         for before, after, name, is_bad in both:
-            delta = None if before is None or after is None else f"{100 * (after - before):+.1f}"
+            delta = None if before is None or after is None or tried == now.config else f"{100 * (after - before):+.1f}"
             columns[1 + is_bad].metric(
                 t(f"reward.{name}_metric"),
                 percent(after),
