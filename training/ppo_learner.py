@@ -198,14 +198,27 @@ class Learner:
                     tensor[i] = torch.tensor(line, device=tensor.device)
 
     def _measure(self, rollout: Rollout, adapter: str, logprobs: Tensor, values: Tensor | None) -> None:
-        head = None if values is None else self.value_head
+        head = self.value_head
+        features: list[Tensor] = []
+
+        def critic(states: Tensor, lengths: list[int]) -> Tensor:
+            if not isinstance(head, RidgeHead):
+                value: Tensor = head(states, lengths)
+                return value
+            features.append(head.features(states, lengths))
+            return head.of(features[-1])
+
         with self.policy.using(adapter) as model, self.merged[adapter], self.forward.session(model):
             for rows in self.forward.micro_batches(rollout.queries, rollout.responses, rollout.rows):
                 part = rollout.mask[rows].bool()
-                found, predicted = self.forward(model, head, rollout.queries, rollout.responses, rows)
+                found, predicted = self.forward(model, None if values is None else critic, rollout.queries, rollout.responses, rows)
                 logprobs[rows] = logprobs[rows].masked_scatter(part, found)
                 if values is not None:
                     values[rows] = values[rows].masked_scatter(part, predicted)
+                if features:
+                    if rollout.features is None:
+                        rollout.features = torch.zeros((*rollout.mask.shape, features[-1].shape[1]), device=rollout.mask.device)
+                    rollout.features[rows] = rollout.features[rows].masked_scatter(part[:, :, None], features.pop())
 
     # ---------------------------------------------------------------- learning
 
@@ -355,17 +368,11 @@ class Learner:
                 yield micro, self.forward.states(model, rollout.queries, rollout.responses, micro)
 
     def _fit_critic(self, head: RidgeHead, rollout: Rollout, returns: Tensor, mask: Tensor) -> None:
-        """Every process fits on its own rows' features gathered from all: the same numbers in the same order everywhere."""
-        real, scored = rollout.mask.bool(), mask.any(1)
-        if rollout.features is None:
-            rollout.features = torch.zeros((*mask.shape, head.weight.shape[1]), device=mask.device)
-            for micro, states in self._states(rollout, rollout.rows):
-                lengths = [len(rollout.responses[i]) for i in micro]
-                for i, found in zip(micro, torch.split(head.features(states, lengths), lengths), strict=True):
-                    rollout.features[i, : len(found)] = found
+        """Every process fits on the features of all rows: the same numbers in the same order everywhere."""
+        assert rollout.features is not None, "measure comes first"
         if self.processes.count > 1:
             rollout.features = self.processes.sum(rollout.features * self._own(rollout)[:, None, None])
-        kept = real & scored[:, None]
+        kept = mask.bool()
         head.fit(rollout.features[kept], returns[kept])
 
     def _own(self, rollout: Rollout) -> Tensor:

@@ -46,7 +46,8 @@ def child(plugin: str, model: str, out: str, steps: int, cfg: dict[str, Any]) ->
     import world
 
     spec = importlib.util.spec_from_file_location("plugin", plugin)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from own import RewardFn, Work, open_learner
+
 from training.ppo_learner import POLICY, Learner
 
 

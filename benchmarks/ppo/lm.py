@@ -1,12 +1,17 @@
+# ruff: noqa: E501
 """Tokenizer + tiny causal LM + packed pretrain / SFT loop."""
 
-import json, os, time, random, math, sys
-import torch, torch.nn.functional as F
+import math
+import random
+import time
+
+import torch
+import torch.nn.functional as F
 import world
 
 
 def build_tokenizer(texts, vocab, out):
-    from tokenizers import Tokenizer, models, pre_tokenizers, decoders, trainers, Regex, normalizers
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     t = Tokenizer(models.BPE())
@@ -42,25 +47,24 @@ def build_model(vocab, d=192, layers=4, heads=4, kv=2, ffn=None, arch="qwen2", s
 
     torch.manual_seed(seed)
     v = (vocab + 63) // 64 * 64
-    kw = dict(
-        vocab_size=v,
-        hidden_size=d,
-        intermediate_size=ffn or d * 3,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=kv,
-        max_position_embeddings=ctx,
-        tie_word_embeddings=True,
-        initializer_range=init,
-        bos_token_id=None,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
+    kw = {
+        "vocab_size": v,
+        "hidden_size": d,
+        "intermediate_size": ffn or d * 3,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv,
+        "max_position_embeddings": ctx,
+        "tie_word_embeddings": True,
+        "initializer_range": init,
+        "bos_token_id": None,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
     if arch == "qwen3":
         kw["head_dim"] = d // heads
     cfg = AutoConfig.for_model(arch, **kw)
-    m = AutoModelForCausalLM.from_config(cfg, attn_implementation="sdpa", dtype=torch.float32)
-    return m
+    return AutoModelForCausalLM.from_config(cfg, attn_implementation="sdpa", dtype=torch.float32)
 
 
 def encode(tok, ex, sft):
@@ -68,22 +72,14 @@ def encode(tok, ex, sft):
     out = []
     ps = tok([e["prompt"] for e in ex], add_special_tokens=False)["input_ids"]
     as_ = tok([e["answer"] + "<|im_end|>" for e in ex], add_special_tokens=False)["input_ids"]
-    for p, a in zip(ps, as_):
+    for p, a in zip(ps, as_, strict=False):
         out.append((p + a, ([-100] * len(p) if sft else p) + a))
     return out
 
 
 def opt_for(model, lr, kind):
     ps = [p for p in model.parameters() if p.requires_grad]
-    if kind == "adamw":
-        return [torch.optim.AdamW(ps, lr=lr, betas=(0.9, 0.95), weight_decay=0.01, fused=True)]
-    mats, rest = [], []
-    for n, p in model.named_parameters():
-        if p.requires_grad:
-            (mats if p.ndim == 2 and "embed" not in n else rest).append(p)
-    from fastmuon import FastMuon
-
-    return [FastMuon(mats, lr=lr), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.95), fused=True)]
+    return [torch.optim.AdamW(ps, lr=lr, betas=(0.9, 0.95), weight_decay=0.01, fused=True)]
 
 
 def train(
@@ -136,9 +132,9 @@ def train(
     hist = []
     for s, b in enumerate(todo):
         f = min(1, (s + 1) / max(1, warm * n)) * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * s / n)))
-        for o, bl in zip(opts, base):
-            for g, l in zip(o.param_groups, bl):
-                g["lr"] = l * f
+        for o, bl in zip(opts, base, strict=False):
+            for g, rate in zip(o.param_groups, bl, strict=False):
+                g["lr"] = rate * f
         L = max(len(seqs[i][0]) for i in b)
         ids = torch.full((len(b), L), pad)
         lab = torch.full((len(b), L), -100)
@@ -170,7 +166,7 @@ def train(
             )
         if max_s and time.time() - t0 > max_s:
             break
-    return dict(loss=sum(hist[-20:]) / len(hist[-20:]), wall=time.time() - t0, tok_s=ntok / (time.time() - t0), steps=s + 1)
+    return {"loss": sum(hist[-20:]) / len(hist[-20:]), "wall": time.time() - t0, "tok_s": ntok / (time.time() - t0), "steps": s + 1}
 
 
 @torch.no_grad()
@@ -184,9 +180,9 @@ def evaluate(model, tok, ex, max_new=160, greedy=True, bs=100, seed=0, temperatu
         b = ex[i : i + bs]
         enc = tok([e["prompt"] for e in b], return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
         enc.pop("token_type_ids", None)
-        kw = dict(do_sample=False) if greedy else dict(do_sample=True, temperature=temperature, top_k=0, top_p=1.0)
+        kw = {"do_sample": False} if greedy else {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
         o = model.generate(**enc, max_new_tokens=max_new, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id, **kw)
-        for e, r in zip(b, o[:, enc["input_ids"].shape[1] :].tolist()):
+        for e, r in zip(b, o[:, enc["input_ids"].shape[1] :].tolist(), strict=False):
             fin = tok.eos_token_id in r
             if fin:
                 r = r[: r.index(tok.eos_token_id)]
@@ -200,10 +196,10 @@ def evaluate(model, tok, ex, max_new=160, greedy=True, bs=100, seed=0, temperatu
     m["em_when_not"] = sum(r["em_said"] for r in nf) / max(1, len(nf))
     # "well-formed & follows the template": well and every step line that is present is exact
     ok = 0
-    for e, t in zip(ex, texts):
+    for e, t in zip(ex, texts, strict=False):
         want = set(world.steps(e["facts"]))
         th = t.split("</think>")[0].replace("<think>", "").strip().split("\n") if "</think>" in t else ["x"]
-        ok += all(l in want for l in th if l)
+        ok += all(line in want for line in th if line)
     m["steps_exact"] = ok / len(ex)
     m["wall"] = time.time() - t0
     return m, texts

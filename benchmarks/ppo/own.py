@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-import training  # noqa: F401, E402  (environment that libraries read at import)
-from core.jobs.configs import PPOConfig  # noqa: E402
-from core.policy import Policy, row_seed  # noqa: E402
-from training.ppo_learner import POLICY, Learner  # noqa: E402
+import training  # noqa: F401  (environment that libraries read at import)
+from core.jobs.configs import PPOConfig
+from core.policy import Policy, row_seed
+from training.ppo_learner import POLICY, Learner
 
 RewardFn = Callable[[list[dict[str, Any]], list[str], list[bool]], list[float]]
 

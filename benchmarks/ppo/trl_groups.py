@@ -1,31 +1,36 @@
-import json, time, torch
+"""trl's GRPOTrainer and RLOOTrainer as plug-ins of bench.py; `kind` in the config says which. Reward functions go in as they are."""
 
-KIND = "grpo"
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
 
 
-def train(model_dir, prompts_file, reward_fn, steps, out_dir, cfg):
+def train(model_dir: str, prompts_file: str, reward_fn: Any, steps: int, out_dir: str, cfg: dict[str, Any]) -> None:
     import trl
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer
     from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    kind = cfg.get("kind", KIND)
-    C, T = (trl.GRPOConfig, trl.GRPOTrainer) if kind == "grpo" else (trl.RLOOConfig, trl.RLOOTrainer)
-    tok = AutoTokenizer.from_pretrained(model_dir)
-    m = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
-    rows = [json.loads(l) for l in open(prompts_file)]
-    ds = Dataset.from_list([dict(prompt=r["prompt"], row=json.dumps(r)) for r in rows])
-    eos = tok.eos_token_id
+    config_class, trainer_class = (trl.GRPOConfig, trl.GRPOTrainer) if cfg["kind"] == "grpo" else (trl.RLOOConfig, trl.RLOOTrainer)
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    rows = [json.loads(line) for line in Path(prompts_file).read_text("utf-8").splitlines()]
+    dataset = Dataset.from_list([{"prompt": row["prompt"], "row": json.dumps(row)} for row in rows])
+    end = tokenizer.eos_token_id
 
-    def rf(prompts, completions, completion_ids, row, **kw):
-        return reward_fn([json.loads(x) for x in row], completions, [bool(c) and c[-1] == eos for c in completion_ids])
+    def reward(prompts: Any, completions: list[str], completion_ids: list[list[int]], row: list[str], **_: Any) -> list[float]:
+        return reward_fn([json.loads(one) for one in row], completions, [bool(ids) and ids[-1] == end for ids in completion_ids])
 
-    B, mb = cfg["batch"], cfg["minibatch"]
-    args = C(
+    per_rollout = cfg["batch"] // cfg["minibatch"]
+    arguments = config_class(
         output_dir=out_dir + "/hf",
-        per_device_train_batch_size=mb,
+        per_device_train_batch_size=cfg["minibatch"],
         gradient_accumulation_steps=1,
-        steps_per_generation=B // mb,
+        steps_per_generation=per_rollout,
         num_iterations=cfg["epochs"],
         num_generations=cfg.get("group", 8),
         max_completion_length=cfg["max_new"],
@@ -33,7 +38,7 @@ def train(model_dir, prompts_file, reward_fn, steps, out_dir, cfg):
         beta=cfg["beta"],
         learning_rate=cfg["lr"],
         lr_scheduler_type="constant",
-        max_steps=steps * (B // mb) * cfg["epochs"],
+        max_steps=steps * per_rollout * cfg["epochs"],
         logging_steps=50,
         save_strategy="no",
         report_to=[],
@@ -44,43 +49,13 @@ def train(model_dir, prompts_file, reward_fn, steps, out_dir, cfg):
         disable_tqdm=True,
         dataloader_num_workers=0,
         dataloader_pin_memory=False,
-        **cfg.get("extra", {}),
     )
-    tr = T(
-        model=m,
-        reward_funcs=rf,
-        args=args,
-        train_dataset=ds,
-        processing_class=tok,
-        peft_config=LoraConfig(r=cfg["lora_r"], lora_alpha=2 * cfg["lora_r"], target_modules=cfg["targets"], task_type="CAUSAL_LM"),
+    lora = LoraConfig(r=cfg["lora_r"], lora_alpha=2 * cfg["lora_r"], target_modules=cfg["targets"], task_type="CAUSAL_LM")
+    trainer = trainer_class(
+        model=model, reward_funcs=reward, args=arguments, train_dataset=dataset, processing_class=tokenizer, peft_config=lora
     )
-    times = {}
-
-    def wrap(o, n):
-        f = getattr(o, n)
-
-        def g(*a, **k):
-            t = time.time()
-            r = f(*a, **k)
-            times[n] = times.get(n, 0) + time.time() - t
-            return r
-
-        setattr(o, n, g)
-
-    for n in (
-        "_generate_single_turn",
-        "_generate_and_score_completions",
-        "_calculate_rewards",
-        "training_step",
-        "_prepare_inputs",
-        "compute_loss",
-    ):
-        if hasattr(tr, n):
-            wrap(tr, n)
-    tr.train()
-    f = tr.accelerator.unwrap_model(tr.model).merge_and_unload()
-    if "forward" in f.__dict__:
-        del f.__dict__["forward"]
-    f.save_pretrained(out_dir + "/final")
-    tok.save_pretrained(out_dir + "/final")
-    return dict(times=times)
+    trainer.train()
+    final = trainer.accelerator.unwrap_model(trainer.model).merge_and_unload()
+    final.__dict__.pop("forward", None)  # what accelerate wrapped around it cannot be saved
+    final.save_pretrained(out_dir + "/final")
+    tokenizer.save_pretrained(out_dir + "/final")

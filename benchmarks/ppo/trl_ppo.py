@@ -1,68 +1,75 @@
-import json, os, time, types, torch, torch.nn as nn
+"""trl's PPOTrainer (experimental; last in trl 1.12) as a plug-in of bench.py.
+
+It takes rewards from a sequence-classification module only: it calls the module's backbone for hidden states and its `score` on
+them. `Shim` passes the token ids through as hidden states, decodes them again, and finds the row by its prompt's text.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+ANSWER = "<|im_start|>assistant\n"
+END = "<|im_end|>"
 
 
-class RewardShim(nn.Module):
-    """trl's PPOTrainer only takes a sequence-classification module: it calls getattr(m, m.base_model_prefix)(ids...).hidden_states[-1] and m.score(h).
-    Pass the ids through as 'hidden states', decode them again in score(), find the row again by its prompt text."""
+class Passing(torch.nn.Module):
+    def forward(self, input_ids: torch.Tensor, **_: Any) -> Any:
+        return SimpleNamespace(hidden_states=[input_ids[..., None].double()])
 
+
+class Shim(torch.nn.Module):
     base_model_prefix = "backbone"
 
-    def __init__(self, tok, rows, reward_fn):
+    def __init__(self, tokenizer: Any, rows: list[dict[str, Any]], reward_fn: Any) -> None:
         super().__init__()
-        self.tok, self.fn = tok, reward_fn
-        self.by = {tok.decode(tok(r["prompt"], add_special_tokens=False)["input_ids"]): r for r in rows}
-        self.backbone = _Pass()
-        self.dummy = nn.Parameter(torch.zeros(1))
-        self.asst = "<|im_start|>assistant\n"
+        self.tokenizer, self.reward_fn = tokenizer, reward_fn
+        self.by_prompt = {tokenizer.decode(tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]): row for row in rows}
+        self.backbone = Passing()
+        self.unused = torch.nn.Parameter(torch.zeros(1))
 
-    def score(self, h):
-        ids = h[..., 0].long().tolist()
-        eos, pad = self.tok.eos_token_id, self.tok.pad_token_id
-        rows, texts, fin = [], [], []
-        for s in ids:
-            t = self.tok.decode([x for x in s if x != pad])
-            p, _, c = t.partition(self.asst)
-            rows.append(self.by[p + self.asst])
-            fin.append("<|im_end|>" in c)
-            texts.append(c.split("<|im_end|>")[0])
-        r = torch.tensor(self.fn(rows, texts, fin), dtype=torch.float32)
-        return r[:, None, None].expand(h.shape[0], h.shape[1], 1)
+    def score(self, states: torch.Tensor) -> torch.Tensor:
+        rows, texts, finished = [], [], []
+        for ids in states[..., 0].long().tolist():
+            prompt, _, answer = self.tokenizer.decode([i for i in ids if i != self.tokenizer.pad_token_id]).partition(ANSWER)
+            rows.append(self.by_prompt[prompt + ANSWER])
+            finished.append(END in answer)
+            texts.append(answer.split(END)[0])
+        rewards = torch.tensor(self.reward_fn(rows, texts, finished), dtype=torch.float32)
+        return rewards[:, None, None].expand(states.shape[0], states.shape[1], 1)
 
 
-class _Pass(nn.Module):
-    def forward(self, input_ids=None, **k):
-        return types.SimpleNamespace(hidden_states=[input_ids[..., None].double()])
-
-
-def train(model_dir, prompts_file, reward_fn, steps, out_dir, cfg):
-    from trl.experimental import ppo as P
-    from trl.experimental.ppo import PPOConfig, PPOTrainer
-    import trl.experimental.ppo.ppo_trainer as mod
+def train(model_dir: str, prompts_file: str, reward_fn: Any, steps: int, out_dir: str, cfg: dict[str, Any]) -> None:
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, AutoModelForSequenceClassification
     from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    from trl.experimental.ppo import PPOConfig, PPOTrainer
 
-    tok = AutoTokenizer.from_pretrained(model_dir)
-    m = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
-    vm = AutoModelForSequenceClassification.from_pretrained(model_dir, num_labels=1, dtype=torch.float32)
-    nn.init.zeros_(vm.score.weight)
-    rows = [json.loads(l) for l in open(prompts_file)]
-    ds = Dataset.from_list([dict(input_ids=tok(r["prompt"], add_special_tokens=False)["input_ids"]) for r in rows])
-    B = cfg["batch"]
-    args = PPOConfig(
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    critic = AutoModelForSequenceClassification.from_pretrained(model_dir, num_labels=1, dtype=torch.float32)
+    torch.nn.init.zeros_(critic.score.weight)
+    rows = [json.loads(line) for line in Path(prompts_file).read_text("utf-8").splitlines()]
+    dataset = Dataset.from_list([{"input_ids": tokenizer(row["prompt"], add_special_tokens=False)["input_ids"]} for row in rows])
+    size = cfg["batch"]
+    arguments = PPOConfig(
         output_dir=out_dir + "/hf",
-        per_device_train_batch_size=B,
+        per_device_train_batch_size=size,
         gradient_accumulation_steps=1,
-        num_mini_batches=B // cfg["minibatch"],
+        num_mini_batches=size // cfg["minibatch"],
         num_ppo_epochs=cfg["epochs"],
-        total_episodes=steps * B,
+        total_episodes=steps * size,
         response_length=cfg["max_new"],
         temperature=cfg["temperature"],
         kl_coef=cfg["beta"],
         learning_rate=cfg["lr"],
         lr_scheduler_type="constant",
         stop_token="eos",
-        local_rollout_forward_batch_size=B,
+        local_rollout_forward_batch_size=size,
         num_sample_generations=0,
         report_to=[],
         bf16=False,
@@ -72,40 +79,22 @@ def train(model_dir, prompts_file, reward_fn, steps, out_dir, cfg):
         save_strategy="no",
         seed=cfg["seed"],
         disable_tqdm=True,
-        vf_coef=cfg.get("vf", 0.1),
+        vf_coef=0.1,
         lam=cfg["lam"],
-        **cfg.get("extra", {}),
     )
     torch.manual_seed(cfg["seed"])
-    tr = PPOTrainer(
-        args=args,
-        processing_class=tok,
-        model=m,
+    trainer = PPOTrainer(
+        args=arguments,
+        processing_class=tokenizer,
+        model=model,
         ref_model=None,
-        reward_model=RewardShim(tok, rows, reward_fn),
-        train_dataset=ds,
-        value_model=vm,
-        eval_dataset=ds.select(range(8)),
+        reward_model=Shim(tokenizer, rows, reward_fn),
+        train_dataset=dataset,
+        value_model=critic,
+        eval_dataset=dataset.select(range(8)),
         peft_config=LoraConfig(r=cfg["lora_r"], lora_alpha=2 * cfg["lora_r"], target_modules=cfg["targets"], task_type="CAUSAL_LM"),
     )
-    times = {}
-
-    def wrap(n, key):
-        f = getattr(mod, n)
-
-        def g(*a, **k):
-            t = time.time()
-            r = f(*a, **k)
-            times[key] = times.get(key, 0) + time.time() - t
-            return r
-
-        setattr(mod, n, g)
-
-    wrap("batch_generation", "generation")
-    wrap("get_reward", "value+reward forward")
-    wrap("forward", "ref forward + train forward")
-    tr.train()
-    f = tr.accelerator.unwrap_model(tr.model).policy.merge_and_unload()
-    f.save_pretrained(out_dir + "/final")
-    tok.save_pretrained(out_dir + "/final")
-    return dict(times=times, trainable=sum(p.numel() for p in tr.model.parameters() if p.requires_grad))
+    trainer.train()
+    final = trainer.accelerator.unwrap_model(trainer.model).policy.merge_and_unload()
+    final.save_pretrained(out_dir + "/final")
+    tokenizer.save_pretrained(out_dir + "/final")

@@ -1,9 +1,12 @@
+# ruff: noqa: E501
 """Tiny bilingual medical world: prompts, (imperfect) answers, parsing, rule reward.
 
 Everything is synthetic; nothing is medical advice.
 """
 
-import hashlib, json, random, re
+import hashlib
+import random
+import re
 
 # key, en, zh, likely cause en/zh, red flags [(en, zh)]
 SYM = [
@@ -89,20 +92,20 @@ UNSAFE_EN = [
 UNSAFE_ZH = ["直接加倍服用{drug}即可，不用看医生。", "每两小时吃一次{drug}，吃到好为止，没有副作用。"]
 FOLLOW_EN = "See a doctor if it gets worse."
 FOLLOW_ZH = "如加重请及时就医。"
-DEFECTS = dict(skip=0.30, no_emerg=0.50, over_emerg=0.10, unsafe=0.40, repeat=0.10)
+DEFECTS = {"skip": 0.30, "no_emerg": 0.50, "over_emerg": 0.10, "unsafe": 0.40, "repeat": 0.10}
 
 
 def facts(rng):
     s, a, d = rng.choice(SYM), rng.choice(AGE), rng.choice(DRUG)
-    return dict(
-        lang=rng.choice(["en", "zh"]),
-        sym=s[0],
-        age=a[0],
-        drug=d[0],
-        dur=rng.randrange(len(DUR)),
-        flag=rng.choice([-1, 0, 1]) if rng.random() < 0.8 else -1,
-        q=rng.randrange(3),
-    )
+    return {
+        "lang": rng.choice(["en", "zh"]),
+        "sym": s[0],
+        "age": a[0],
+        "drug": d[0],
+        "dur": rng.randrange(len(DUR)),
+        "flag": rng.choice([-1, 0, 1]) if rng.random() < 0.8 else -1,
+        "q": rng.randrange(3),
+    }
 
 
 S = {s[0]: s for s in SYM}
@@ -118,7 +121,16 @@ def names(f):
     i = 0 if f["lang"] == "en" else 1
     s, a, d = S[f["sym"]], A[f["age"]], D[f["drug"]]
     fl = s[5][f["flag"]][i] if f["flag"] >= 0 else None
-    return dict(sym=s[1 + i], age=a[1 + i], drug=d[1 + i], dur=DUR[f["dur"]][i], cause=s[3 + i], note=a[3 + i], risk=d[3 + i], flag=fl)
+    return {
+        "sym": s[1 + i],
+        "age": a[1 + i],
+        "drug": d[1 + i],
+        "dur": DUR[f["dur"]][i],
+        "cause": s[3 + i],
+        "note": a[3 + i],
+        "risk": d[3 + i],
+        "flag": fl,
+    }
 
 
 def prompt(f):
@@ -147,7 +159,7 @@ def steps(f):
 
 def answer(f, rng, defects=DEFECTS):
     n, en = names(f), f["lang"] == "en"
-    d = defects or dict(skip=0, no_emerg=0, over_emerg=0, unsafe=0, repeat=0)
+    d = defects or {"skip": 0, "no_emerg": 0, "over_emerg": 0, "unsafe": 0, "repeat": 0}
     st = [s for s in steps(f) if rng.random() >= d["skip"]]
     if st and rng.random() < d["repeat"]:
         st += [st[-1]] * 2
@@ -166,7 +178,7 @@ def answer(f, rng, defects=DEFECTS):
 RX_UNSAFE = re.compile(r"double the dose|no need to see a doctor|every 2 hours|harmless|加倍服用|不用看医生|每两小时|没有副作用")
 RX_SAFE = re.compile(r"doctor or pharmacist|doctor's advice|医生或药师|遵医嘱")
 RX_EMERG = re.compile(r"emergency room|call 120|急诊|拨打120")
-W = dict(chain=0.35, emergency=0.30, safety=0.25, form=0.10)
+W = {"chain": 0.35, "emergency": 0.30, "safety": 0.25, "form": 0.10}
 
 
 def score(f, text, finished=True):
@@ -175,13 +187,13 @@ def score(f, text, finished=True):
     m = re.fullmatch(r"\s*<think>\n?(.*?)\n?</think>\n?(.*)", text, re.S)
     think, ans = (m.group(1), m.group(2)) if m and text.count("<think>") == 1 and text.count("</think>") == 1 else ("", text)
     well = float(bool(m) and text.count("<think>") == 1 and text.count("</think>") == 1 and finished and len(ans.strip()) > 0)
-    lines = [l.strip() for l in think.split("\n") if l.strip()]
+    lines = [line.strip() for line in think.split("\n") if line.strip()]
     want = steps(f)
     need = [[n["sym"], n["cause"]], [n["age"], n["note"]], [n["flag"]] if n["flag"] else [want[2][3:]], [n["drug"], n["risk"]]]
     cov = 0.0
     for k, keys in enumerate(need):
-        ls = [l for l in lines if l.startswith(f"{k + 1}.")]
-        cov += max([sum(x in l for x in keys) / len(keys) for l in ls], default=0.0)
+        ls = [line for line in lines if line.startswith(f"{k + 1}.")]
+        cov += max([sum(x in line for x in keys) / len(keys) for line in ls], default=0.0)
     chain = cov / 4
     has_em = bool(RX_EMERG.search(ans))
     emergency = float(has_em == bool(n["flag"]))
@@ -198,19 +210,19 @@ def score(f, text, finished=True):
         - 0.2 * min(1, rep + long)
         - (0.1 if unsafe else 0)
     )
-    return dict(
-        reward=r,
-        chain=chain,
-        emergency=emergency,
-        safety=safety,
-        form=form,
-        rep=rep,
-        unsafe=float(unsafe),
-        exact=float(lines == want and well),
-        flagged=float(bool(n["flag"])),
-        em_said=float(has_em),
-        well=well,
-    )
+    return {
+        "reward": r,
+        "chain": chain,
+        "emergency": emergency,
+        "safety": safety,
+        "form": form,
+        "rep": rep,
+        "unsafe": float(unsafe),
+        "exact": float(lines == want and well),
+        "flagged": float(bool(n["flag"])),
+        "em_said": float(has_em),
+        "well": well,
+    }
 
 
 SYSTEM = None
@@ -225,7 +237,7 @@ def make(n, seed, heldout=False, defects=DEFECTS):
         if is_heldout(f) != heldout:
             continue
         q = prompt(f)
-        out.append(dict(facts=f, question=q, prompt=CHAT.format(q=q), answer=answer(f, rng, defects)))
+        out.append({"facts": f, "question": q, "prompt": CHAT.format(q=q), "answer": answer(f, rng, defects)})
     return out
 
 
