@@ -9,7 +9,10 @@ from typing import Any
 import streamlit as st
 
 from app.i18n import t
+from app.session import require
+from core.accounts import Person
 from core.agreement import Estimate
+from core.desk import lease, plan
 from core.desk.measures import MIN_CASES
 from core.desk.scorers import ScorerReport
 from core.sampling import Share
@@ -84,3 +87,21 @@ def scorer_curve(report: ScorerReport) -> None:
         {"mark": {"type": "line", "point": True, "tooltip": {"content": "data"}}, "encoding": {"y": {**y, "field": "value"}}},
     ]
     st.vega_lite_chart({"data": {"values": rows}, "height": 260, "encoding": {"x": x, "color": colour}, "layer": layers}, width="stretch")
+
+
+def show_seats(person: Person, draw_id: int) -> None:
+    """Free seats, and giving one to somebody."""
+    seats = plan.free_seats(draw_id)
+    with st.expander(t("agreement.seats", num=len(seats))):
+        if not seats:
+            st.caption(t("agreement.no_seats"))
+            return
+        table(("case", "seat", "holder"), [(s.conflict_id, s.seat, s.holder or t("agreement.anybody")) for s in seats])
+        people = {one["id"]: one["name"] for one in lease.colleagues(person.id)} | {person.id: person.display_name}
+        with st.form("agreement_assign", clear_on_submit=True):
+            seat = st.selectbox(t("agreement.seat"), seats, format_func=lambda s: f"{s.conflict_id} / {s.seat}")
+            who = st.selectbox(t("agreement.who"), [None, *people], format_func=lambda u: people.get(u) or t("agreement.anybody"))
+            speciality = st.text_input(t("agreement.speciality"))
+            if st.form_submit_button(t("agreement.assign")):
+                plan.assign(require("admin").id, seat.conflict_id, seat.seat, user_id=who, speciality=speciality)
+                st.rerun()

@@ -5,14 +5,17 @@ Every number stands with its count and interval, or gives way to "too few". Nobo
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import streamlit as st
 
-from app.agreement_widgets import estimate_text, rolling_chart, scorer_curve, share_text, table
+from app.agreement_widgets import estimate_text, rolling_chart, scorer_curve, share_text, show_seats, table
 from app.i18n import t
 from app.session import require
 from app.widgets import duration, guarded, link_to, page_title
 from core.accounts import Person
-from core.desk import draw, lease, measures, plan, scorers
+from core.agreement import Estimate
+from core.desk import draw, measures, scorers
 
 EVERYONE = ("clinician", "product", "engineer")
 COEFFICIENTS = ("raw", "randolph", "alpha_nominal", "alpha_ordinal", "ac1")
@@ -20,9 +23,15 @@ COEFFICIENTS = ("raw", "randolph", "alpha_nominal", "alpha_ordinal", "ac1")
 LOW_RAW, HIGH_RAW = 0.55, 0.95
 
 
+@st.cache_data(ttl=600, max_entries=64, show_spinner=False)
+def numbers(user_id: int, role: str, newest: int) -> tuple[measures.Agreement, list[tuple[datetime, str, Estimate]]]:
+    """The bootstraps of one person's page, kept until somebody decides again; `role` and `newest` only make the key."""
+    return measures.agreement(user_id), measures.weekly()
+
+
 def show_people(person: Person) -> None:
     """Coefficients of four weeks, rolling values, pairs, drift."""
-    found = measures.agreement(person.id)
+    found, rolling = numbers(person.id, person.role, measures.newest_decision())
     st.caption(t("agreement.window", since=f"{found.since:%Y-%m-%d}", until=f"{found.until:%Y-%m-%d}", num=found.num_cases))
     if not found.num_cases:
         st.info(t("agreement.empty"), icon=":material/groups:")
@@ -37,7 +46,7 @@ def show_people(person: Person) -> None:
         if raw is not None and found.measures[0].is_enough and not LOW_RAW <= raw <= HIGH_RAW:
             st.warning(t("agreement.raw_low" if raw < LOW_RAW else "agreement.raw_high", percent=round(100 * raw)))
         st.caption(t("agreement.coefficients_help"))
-    rolling_chart(measures.weekly())
+    rolling_chart(rolling)
     if found.pairs:
         st.subheader(t("agreement.pairs"), anchor=False)
         table(
@@ -93,24 +102,6 @@ def show_draws(person: Person) -> None:
     st.caption(t("agreement.record", seed=chosen.seed, sha=chosen.items_sha256[:16], at=f"{chosen.created_at:%Y-%m-%d %H:%M}"))
     if person.role == "admin":
         show_seats(person, chosen.id)
-
-
-def show_seats(person: Person, draw_id: int) -> None:
-    """Free seats, and giving one to somebody."""
-    seats = plan.free_seats(draw_id)
-    with st.expander(t("agreement.seats", num=len(seats))):
-        if not seats:
-            st.caption(t("agreement.no_seats"))
-            return
-        table(("case", "seat", "holder"), [(s.conflict_id, s.seat, s.holder or t("agreement.anybody")) for s in seats])
-        people = {one["id"]: one["name"] for one in lease.colleagues(person.id)} | {person.id: person.display_name}
-        with st.form("agreement_assign", clear_on_submit=True):
-            seat = st.selectbox(t("agreement.seat"), seats, format_func=lambda s: f"{s.conflict_id} / {s.seat}")
-            who = st.selectbox(t("agreement.who"), [None, *people], format_func=lambda u: people.get(u) or t("agreement.anybody"))
-            speciality = st.text_input(t("agreement.speciality"))
-            if st.form_submit_button(t("agreement.assign")):
-                plan.assign(require("admin").id, seat.conflict_id, seat.seat, user_id=who, speciality=speciality)
-                st.rerun()
 
 
 def show_mine(person: Person) -> None:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from itertools import combinations
 
 import numpy as np
-from sqlalchemy import and_, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from core.agreement import COEFFICIENTS, Estimate, count_table, estimate, estimate_pair
@@ -131,6 +131,12 @@ def agreement(user_id: int, *, until: datetime | None = None) -> Agreement:
         tuple(pair for pair in sorted(pairs, key=lambda pair: (pair.first, pair.second)) if pair.kappa.num_cases),
         drift,
     )
+
+
+def newest_decision() -> int:
+    """The number of the last decision: as long as it stays, the numbers of one day stay too."""
+    with read_session() as session:
+        return session.scalar(select(func.max(t.Adjudication.id))) or 0
 
 
 def weekly(until: datetime | None = None, num_weeks: int = 12) -> list[tuple[datetime, str, Estimate]]:
