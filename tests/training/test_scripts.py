@@ -120,7 +120,17 @@ def test_ppo_then_evaluation(trained: Home) -> None:
         if values:
             assert found["mean"] == pytest.approx(sum(values) / len(values))
         assert all(piece["mean"] is None for piece in found["slices"])  # six prompts are too few to say
-    assert json.loads((run_dir / "report.json").read_text()) == json.loads(json.dumps(report))
+    stored = json.loads((run_dir / "report.json").read_text())
+    texts = stored.pop("texts")
+    assert stored == json.loads(json.dumps(report))
+    for comparison in report["comparisons"]:
+        changed = {str(c["sample_id"]) for c in [*comparison["regressions"], *comparison["wins"]]}
+        assert set(texts[comparison["candidate"]]) == changed
+    place = trained.root / "reports" / "rl_stage"
+    assert (place / "eval_report_round1.md").read_text() == (run_dir / "report.md").read_text()
+    assert (place / "eval_report_round1_reward.svg").read_text().startswith("<svg")
+    assert report["curves"]["tiny-rl"]["rollout"] == [1, 2]
+    assert evaluation.report_path == "reports/rl_stage/eval_report_round1.md"
     assert "tiny-rl against tiny-sft" in (run_dir / "report.md").read_text()
 
 
