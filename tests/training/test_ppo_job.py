@@ -37,6 +37,7 @@ from tests.training.conftest import ROOT, TINY_PPO, start, write_config
 from training.ppo_scoring import RULES_ONLY, TEACHER, Row, ScoredRollout
 
 pytestmark = pytest.mark.training
+PATIENCE_S = 240
 RunHere = Callable[..., Path]
 CLOCK = {"at", "seconds", "seconds/teacher"}
 FILES = {
@@ -209,7 +210,7 @@ def test_killed_while_the_teacher_reads_it_goes_on_exactly_and_pays_nothing_twic
     endpoint.script = script
     with (run_dir / "log.txt").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "training.ppo", "--run-dir", str(run_dir)], cwd=ROOT, stdout=log, stderr=log)
-        assert in_fourth.wait(240), (run_dir / "log.txt").read_text()
+        assert in_fourth.wait(PATIENCE_S), (run_dir / "log.txt").read_text()
         os.kill(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
     assert [path.name for path in (run_dir / "checkpoints").iterdir()] == ["step-0000002"]
@@ -307,7 +308,7 @@ def test_two_processes_are_one_run(trained: Home, run_here: RunHere) -> None:
     run_dir = write_config(trained.root, "two", "ppo", {**config, "name": "two", "num_processes": 2})
     environment = {**os.environ, "CONSILIUM_HOME": str(trained.root), "CONSILIUM_NUM_THREADS": "1", "CONSILIUM_DEVICE": "cpu"}
     command = argv_of("ppo", {"num_processes": 2}, run_dir)
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stdout + done.stderr
     first, second = rows_of(one / "rewards.csv"), rows_of(run_dir / "rewards.csv")
     assert [(r["sample_id"], r["score"], r["num_tokens"]) for r in first[:8]] == [
