@@ -13,9 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import logging
 import secrets
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,8 +32,6 @@ from core.records import Role
 from db import tables as t
 from db.base import utc_now
 from db.engine import read_session, write_session
-
-log = logging.getLogger("consilium.webhooks")
 
 #: event -> the audit actions that it stands for
 EVENTS: dict[str, tuple[str, ...]] = {
@@ -232,28 +228,3 @@ def _row(session: Session, webhook_id: int) -> t.Webhook:
     if row is None:
         raise NotFound("webhooks.no_such_webhook", id=webhook_id)
     return row
-
-
-class Courier:
-    """A thread that delivers every few seconds beside the worker's loop, so that a slow receiver holds up no job."""
-
-    def __init__(self, every_s: float = 3.0) -> None:
-        self._every_s = every_s
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ask it to end; a message under way is finished or repeated by the next worker."""
-        self._over.set()
-
-    def _run(self) -> None:
-        from sqlalchemy.exc import SQLAlchemyError
-
-        while not self._over.wait(self._every_s):
-            try:
-                deliver_due()
-            except (SQLAlchemyError, UserError):  # a locked or full database: the next round finds everything where it was
-                log.exception("webhooks not delivered")

@@ -14,12 +14,12 @@ from typing import Any
 
 from sqlalchemy import event
 
+from core.errands import Errands
 from core.errors import UserError
 from core.home import Home, open_home
 from core.i18n import error_text
 from core.jobs.launch import shim
 from core.jobs.worker_loop import Worker
-from core.webhooks import Courier
 from db.engine import database
 
 log = logging.getLogger("consilium.worker")
@@ -50,12 +50,12 @@ def main() -> int:
         log.error(error_text(error, "en"))
         return 1
     log.info("worker of %s, %d CPU slots", home.root, home.settings.num_cpu_slots)
-    courier = Courier()
-    courier.start()
+    errands = Errands()
+    errands.start()
     while not stopping:
         worker.tick()
         time.sleep(TICK_S)
-    courier.stop()
+    errands.stop()
     log.info("leaving; %d running jobs go on and will be found again", len(worker.driven))
     return 0
 
