@@ -307,11 +307,8 @@ def logprob(policy: Policy, adapter: str | None, prompt: list[int], answer: list
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_two_processes_stop_together_and_one_goes_on(trained: Home, run_here: RunHere) -> None:
-    """`accelerate launch` as the queue runs it, on gloo: asked to stop, both leave with one checkpoint and the code 3; a batch is
-    the same on one process, so one can finish what two began."""
-    from training.sft import train
-
+def test_two_processes_stop_together(trained: Home) -> None:
+    """`accelerate launch` as the queue runs it, on gloo: asked to stop, both leave with one checkpoint and the code 3."""
     values = {**TRL_SFT, "name": "both", "num_processes": 2}
     run_dir = write_config(trained.root, "both", "sft", values)
     environment = {**os.environ, "CONSILIUM_HOME": str(trained.root), "CONSILIUM_NUM_THREADS": "1"}
@@ -322,14 +319,4 @@ def test_two_processes_stop_together_and_one_goes_on(trained: Home, run_here: Ru
     assert done.returncode == 3, done.stdout + done.stderr
     assert noted_code(run_dir, 1) == 3
     assert [path.name for path in (run_dir / "checkpoints").iterdir()] == ["checkpoint-1"]
-    assert sorted(path.name for path in (run_dir / "checkpoints" / "checkpoint-1").glob("rng_state*")) == [
-        "rng_state_0.pth",
-        "rng_state_1.pth",
-    ]
-    (run_dir / "STOP").unlink()
-    assert result(run_here(train, "both", "sft", values))["num_updates"] == 6
-    alone = run_here(train, "alone", "sft", {**values, "name": "alone", "num_processes": 1})
-    both = metrics(run_dir)
-    assert [line["step"] for line in both] == [1, 2, 3, 4, 5, 6]
-    for one, other in zip(metrics(alone), both, strict=True):
-        assert other["train/loss"] == pytest.approx(one["train/loss"], abs=1e-3)
+    assert not (run_dir / "result.json").exists()
