@@ -353,8 +353,8 @@ class Policy:
 def visible(mask: torch.Tensor, num_new: int, end: int) -> torch.Tensor:
     """What the newest `num_new` of `end` columns may look at, (B, 1, num_new, end), True where they may.
 
-    transformers builds the same from a (B, end) mask, at every step anew and at a third of a small model's cost. A padding column
-    sees itself: a row of all False has no softmax.
+    transformers would build the same from a (B, end) mask anew at every step. A padding column sees itself: a row of all False
+    has no softmax.
     """
     import torch
 

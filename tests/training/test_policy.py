@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import NotFound, UserError
 from core.home import Home
-from core.policy import Policy, pick, row_seed
+from core.policy import Policy, pick, row_seed, visible
 from core.records import Message
 
 QUESTIONS = ("发热三天，可以用布洛芬吗？", "Adult with chest pain, now cold sweat. Can aspirin be used?", "头痛", "Hi " * 30)
@@ -65,6 +65,27 @@ def test_steps_end_with_the_end_token_and_none_afterwards(policy: Policy) -> Non
         assert row[: len(ids)] == ids
         assert not set(ids[:-1]) & policy.eos_ids
         assert ids[-1] in policy.eos_ids or len(ids) == 60
+
+
+def test_what_a_row_may_look_at() -> None:
+    """Two rows of three columns, the first with one column of padding."""
+    import torch
+
+    mask = torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]])
+    first = visible(mask, 3, 3)[:, 0].int().tolist()
+    assert first == [[[1, 0, 0], [0, 1, 0], [0, 1, 1]], [[1, 0, 0], [1, 1, 0], [1, 1, 1]]]
+    assert visible(mask, 1, 4)[:, 0, 0].int().tolist() == [[0, 1, 1, 1], [1, 1, 1, 1]]
+
+
+@pytest.mark.training
+def test_a_row_is_reported_once_as_soon_as_it_ends(policy: Policy) -> None:
+    prompts = [policy.encode([Message("user", q)]) for q in QUESTIONS]
+    ended: list[tuple[int, list[int]]] = []
+    options = {"adapter": "v1.0-sft", "temperature": 1.0, "max_new_tokens": 60, "batch_size": 3}
+    found = policy.sample(prompts, seeds=[1, 2, 3, 4], on_finished=lambda i, ids: ended.append((i, list(ids))), **options)  # type: ignore[arg-type]
+    assert sorted(ended) == sorted(enumerate(found))
+    first = [len(ids) for i, ids in ended if i != min(range(4), key=lambda j: len(prompts[j]))]  # the batch of three
+    assert first == sorted(first)
 
 
 @pytest.mark.training

@@ -407,6 +407,7 @@ def test_what_is_saved_loads_as_a_plain_adapter(make: Make, tmp_path: Path) -> N
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import sys, torch
+from pathlib import Path
 from types import SimpleNamespace
 sys.path.insert(0, {root!r})
 import training
@@ -418,26 +419,28 @@ from tests.training import test_ppo_learner as common
 from training.ppo_learner import Learner
 
 accelerator = Accelerator(cpu=True)
-config = PPOConfig(**{{**common.DEFAULTS, "critic": sys.argv[3], "num_rollouts": 2}})
-learner = Learner(Policy(common.base(), SimpleNamespace(eos_token_id=common.EOS, pad_token_id=0), "cpu"), sys.argv[1], config, accelerator)
-assert learner.processes.count == 2
-seen = []
-scores = common.SCORES.clone()
-for number in range(2):
-    rollout = learner.rollout(common.QUERIES, [common.row_seed(number, i) for i in range(8)], lambda i, response: seen.append(i))
-    learner.measure(rollout)
-    own = torch.full((8,), 99.0)  # what the other process has to say about its rows is not ours to know
-    own[rollout.rows] = scores.roll(number)[rollout.rows]
-    metrics = learner.learn(rollout, own, number)
-assert sorted(seen) == sorted(rollout.rows * 2)
-found = {{"weights": common.weights(learner), "metrics": metrics, "head": learner.value_head.state_dict()}}
+found = {{}}
+for critic in ("ridge", "gradient"):
+    config = PPOConfig(**{{**common.DEFAULTS, "critic": critic, "num_rollouts": 2}})
+    policy = Policy(common.base(), SimpleNamespace(eos_token_id=common.EOS, pad_token_id=0), "cpu")
+    learner = Learner(policy, Path(sys.argv[1]), config, accelerator)
+    assert learner.processes.count == 2
+    seen = []
+    for number in range(2):
+        seeds = [common.row_seed(number, i) for i in range(8)]
+        rollout = learner.rollout(common.QUERIES, seeds, lambda i, response: seen.append(i))
+        learner.measure(rollout)
+        own = torch.full((8,), 99.0)  # what the other process has to say about its rows is not ours to know
+        own[rollout.rows] = common.SCORES.roll(number)[rollout.rows]
+        metrics = learner.learn(rollout, own, number)
+    assert sorted(seen) == sorted(rollout.rows * 2)
+    found[critic] = {{"weights": common.weights(learner), "metrics": metrics, "head": learner.value_head.state_dict()}}
 torch.save(found, sys.argv[2] + str(accelerator.process_index))
 """
 
 
 @pytest.mark.training
-@pytest.mark.parametrize("critic", ["ridge", "gradient"])
-def test_two_processes_learn_what_one_learns(sft: Path, make: Make, tmp_path: Path, critic: str) -> None:
+def test_two_processes_learn_what_one_learns(sft: Path, make: Make, tmp_path: Path) -> None:
     script = tmp_path / "two.py"
     script.write_text(SCRIPT.format(root=str(ROOT)))
     port = str(20000 + os.getpid() % 20000)
@@ -447,16 +450,17 @@ def test_two_processes_learn_what_one_learns(sft: Path, make: Make, tmp_path: Pa
             **os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1",
         }  # fmt: skip
-        order = [sys.executable, str(script), str(sft), str(tmp_path / "out"), critic]
+        order = [sys.executable, str(script), str(sft), str(tmp_path / "out")]
         started.append(subprocess.Popen(order, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
     for process in started:
         output, _ = process.communicate(timeout=200)
         assert process.returncode == 0, output
-    alone = make(critic=critic, num_rollouts=2)
-    metrics = run(alone, 0, 2)[-1]
-    for rank in range(2):
-        found = torch.load(tmp_path / f"out{rank}", weights_only=True)
-        for name, tensor in weights(alone).items():
-            assert torch.allclose(found["weights"][name], tensor, atol=1e-5), name
-        assert torch.allclose(found["head"]["weight"], alone.value_head.weight, atol=1e-4)
-        assert found["metrics"] == pytest.approx(metrics, abs=1e-4)
+    for critic in ("ridge", "gradient"):
+        alone = make(critic=critic, num_rollouts=2)
+        metrics = run(alone, 0, 2)[-1]
+        for rank in range(2):
+            found = torch.load(tmp_path / f"out{rank}", weights_only=True)[critic]
+            for name, tensor in weights(alone).items():
+                assert torch.allclose(found["weights"][name], tensor, atol=1e-5), name
+            assert torch.allclose(found["head"]["weight"], alone.value_head.weight, atol=1e-4)
+            assert found["metrics"] == pytest.approx(metrics, abs=1e-4)

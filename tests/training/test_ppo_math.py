@@ -7,7 +7,18 @@ import math
 import pytest
 import torch
 
-from training.ppo_math import KLController, approx_kl, explained_variance, gae, policy_loss, token_rewards, value_loss, whiten
+from training.ppo_math import (
+    KLController,
+    RunningStats,
+    approx_kl,
+    explained_variance,
+    gae,
+    overlong_penalty,
+    policy_loss,
+    token_rewards,
+    value_loss,
+    whiten,
+)
 
 
 def rows(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -100,3 +111,22 @@ def test_explained_variance() -> None:
     returns, _, mask = rows(3)
     assert explained_variance(returns, returns, mask) == pytest.approx(1.0)
     assert explained_variance(torch.zeros_like(returns), returns, mask) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_controller_and_the_statistics_go_on_from_their_state() -> None:
+    controller, stats = KLController(0.1, 5.0, 100), RunningStats()
+    controller.update(9.0, 10)
+    numbers = torch.tensor([0.5, -1.0, 2.0, 0.25, 7.0])
+    stats.add(numbers[:2])
+    again, more = KLController(0.7, 5.0, 100), RunningStats()
+    again.load_state_dict(controller.state_dict())
+    more.load_state_dict(stats.state_dict())
+    more.add(numbers[2:])
+    assert again.kl_coef == controller.kl_coef
+    assert more.mean == pytest.approx(float(numbers.mean()))
+    assert more.std == pytest.approx(float(numbers.std(correction=0)))
+
+
+def test_only_the_last_tokens_before_the_cap_cost_something() -> None:
+    found = overlong_penalty(torch.tensor([10.0, 80.0, 90.0, 100.0]), cap=100, buffer=20, penalty=0.4)
+    assert torch.allclose(found, torch.tensor([0.0, 0.0, -0.2, -0.4]))
