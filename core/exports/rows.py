@@ -69,6 +69,7 @@ def preferences(source: RowSource) -> Iterator[dict[str, Any]]:
     pairs, and from blind votes for one side. The rejected side of a rewritten answer is the answer without its thinking, like
     the chosen one, so that no model learns to leave its thinking away."""
     query = select(t.PreferencePair, t.Sample).join(t.Sample, t.Sample.id == t.PreferencePair.sample_id)
+    query = query.where(t.PreferencePair.source != "vote")  # those come below, with who voted and why
     for pair, sample in source.session.execute(source.filter.narrow(query, t.PreferencePair.created_at).order_by(t.PreferencePair.id)):
         if source.may_train(sample):
             yield _pair(sample, pair.chosen, pair.rejected, source=pair.source, source_id=pair.adjudication_id or pair.vote_id or pair.id)

@@ -79,7 +79,13 @@ def decided(home: Home) -> Decided:
                 pair.left_completion_id, pair.right_completion_id, pair.status = good.id, bad.id, "ready"
                 session.add(pair)
                 session.flush()
-                session.add(t.BenchVote(pair_id=pair.id, user_id=admin.id, client_id=f"{name}{sample.id}", vote=vote))
+                ballot = t.BenchVote(pair_id=pair.id, user_id=admin.id, client_id=f"{name}{sample.id}", vote=vote)
+                session.add(ballot)
+                session.flush()
+                if name == "left":  # as `core.preference` stores a vote for one side
+                    session.add(
+                        t.PreferencePair(sample_id=sample.id, chosen=good.text, rejected=bad.text, source="vote", vote_id=ballot.id)
+                    )
             advice = "Call an ambulance now."
             session.add(
                 t.Judgement(completion_id=good.id, teacher="deepseek-chat", rubric_version="r1", teacher_score=0.9, suggested_answer=advice)
