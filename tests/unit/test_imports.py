@@ -19,10 +19,13 @@ HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "datasets", "safe
 LAYERS = ("core", "db", "app", "training", "pages")
 #: core without a database: rules, arithmetic and text. Each may import only the others (and packages).
 PURE = {
-    "core.agreement", "core.completions", "core.conflicts", "core.errors", "core.expansion", "core.i18n", "core.lexicons",
-    "core.calibration", "core.content", "core.desk.routing", "core.mentions", "core.notices", "core.outcomes", "core.prompt_sets", "core.records",
-    "core.reward_features", "core.reward_limits", "core.reward_watch", "core.rewards", "core.rules", "core.sampling", "core.statistics", "core.jobs.configs", "core.jobs.configs_teacher", "core.jobs.configs_reward", "core.jobs.configs_release", "core.jobs.configs_review", "core.jobs.configs_evaluation", "core.jobs.configs_training", "core.jobs.kinds",
-    "core.retrieval.chunk", "core.retrieval.fuse", "core.retrieval.metrics", "core.retrieval.tokens",
+    "core.agreement", "core.calibration", "core.completions", "core.conflicts", "core.content", "core.desk.routing", "core.errors",
+    "core.expansion", "core.exports.files", "core.i18n", "core.jobs.configs", "core.jobs.configs_evaluation",
+    "core.jobs.configs_release", "core.jobs.configs_review", "core.jobs.configs_reward", "core.jobs.configs_teacher",
+    "core.jobs.configs_training", "core.jobs.kinds", "core.lexicons", "core.mentions", "core.notices", "core.outcomes",
+    "core.prompt_sets", "core.ranking", "core.records", "core.retrieval.chunk", "core.retrieval.fuse", "core.retrieval.metrics",
+    "core.retrieval.tokens", "core.reward_features", "core.reward_limits", "core.reward_watch", "core.rewards", "core.rules",
+    "core.sampling", "core.statistics",
 }  # fmt: skip
 #: what pages may use of app: shared pieces, and pieces of one page that would not fit in its file
 PAGE_HELPER = re.compile(r"app\.(session|i18n|desk|(\w+_)?widgets)\b")
