@@ -85,18 +85,15 @@ def show_changes(report: EvaluationReport, comparison: Comparison, changes: list
 
 
 def show_means(report: EvaluationReport) -> None:
-    """Mean reward of every version by split with its interval, as a chart."""
-    pieces = [(f"{name}", split, v) for name, one in report["versions"].items() for split, v in splits_of(report, one)]
-    rows = [
-        {"version": name, "split": split, "mean": v["mean"], "low": v["ci_low"], "high": v["ci_high"], "n": v["n"]}
-        for name, split, v in pieces
-        if v["mean"] is not None
-    ]
+    """Mean reward of every version with its interval, a chart per split on one scale, so that they can be read down the page."""
+    pieces = [(name, split, v) for name, one in report["versions"].items() for split, v in splits_of(report, one) if v["mean"] is not None]
+    ends = [end for _, _, v in pieces for end in (v["ci_low"], v["ci_high"]) if end is not None]
     names = list(report["versions"])
+    colours = {"domain": names, "range": [COLOURS[i % len(COLOURS)] for i in range(len(names))]}
     y = {"field": "version", "type": "nominal", "sort": None, "axis": {"title": None, "labelLimit": 220}}
-    x = {"type": "quantitative", "scale": {"zero": False}, "axis": {"title": t("evaluations.mean_reward"), "tickCount": 8}}
-    scale = {"domain": names, "range": [COLOURS[i % len(COLOURS)] for i in range(len(names))]}
-    colour = {"field": "version", "type": "nominal", "scale": scale, "legend": None}
+    domain = {"domain": [min(ends), max(ends)], "nice": True} if ends else {"zero": False}
+    x = {"type": "quantitative", "scale": domain, "axis": {"title": t("evaluations.mean_reward"), "tickCount": 6}}
+    colour = {"field": "version", "type": "nominal", "scale": colours, "legend": None}
     layers = [
         {
             "mark": {"type": "rule", "strokeWidth": 2},
@@ -107,12 +104,14 @@ def show_means(report: EvaluationReport) -> None:
             "encoding": {"y": y, "x": {**x, "field": "mean"}, "color": colour},
         },
     ]
-    if len(report["splits"]) > 1:
-        row = {"field": "split", "type": "nominal", "sort": None, "header": {"title": None, "orient": "top", "labelAnchor": "start"}}
-        spec: dict[str, Any] = {"facet": {"row": row}, "spec": {"height": {"step": 28}, "width": 520, "layer": layers}}
-    else:
-        spec = {"height": {"step": 36}, "layer": layers}
-    st.vega_lite_chart({"data": {"values": rows}, **spec}, width="stretch")
+    for split in dict.fromkeys(split for _, split, _ in pieces):
+        rows = [
+            {"version": name, "mean": v["mean"], "low": v["ci_low"], "high": v["ci_high"], "n": v["n"]}
+            for name, place, v in pieces
+            if place == split
+        ]
+        st.caption(split)
+        st.vega_lite_chart({"data": {"values": rows}, "height": {"step": 36}, "layer": layers}, width="stretch")
 
 
 def splits_of(report: EvaluationReport, version: Any) -> list[tuple[str, Any]]:
