@@ -172,16 +172,20 @@ def open_run(job_id: int, home: Home | None = None) -> RunReport:
         name = _version_name(job)
         version = session.scalar(select(t.ModelVersion).where(t.ModelVersion.job_id == job_id).order_by(t.ModelVersion.id))
         version = version or session.scalar(select(t.ModelVersion).where(t.ModelVersion.name == name))
+        start = str(job.config.get("sft_model") or job.config.get("base_model") or "")
+        above = version or session.scalar(select(t.ModelVersion).where(t.ModelVersion.name == start))
     if not is_training(job.kind):
         raise NotFound("run.not_a_training", id=job_id)
     folder = home.run_dir(job_id)
     metrics = Metrics(folder / "metrics.jsonl")
     metrics.read()
     used = (version.manifest.get("reward_config") if version else None) or job.result.get("reward_config")
+    if not used and version is None and job.kind in WITH_REWARD:  # a version names its config; a run without one yet took that in force
+        used = _in_force_at(job)
     return RunReport(
         job=job,
         version=version.name if version else name,
-        is_toy=bool(version and version.is_toy),
+        is_toy=bool(above and above.is_toy),
         weights=_weights(str(used)) if used else None,
         reward_version=str(used) if used else None,
         metrics=metrics.series,
@@ -197,6 +201,15 @@ def open_run(job_id: int, home: Home | None = None) -> RunReport:
 
 def _version_name(job: t.Job) -> str:
     return str(job.result.get("version") or job.config.get("name") or "")
+
+
+def _in_force_at(job: t.Job) -> str | None:
+    """The reward config that was approved last before the job started."""
+    if job.started_at is None:
+        return None
+    approved = [(one.decided_at or one.proposed_at, one) for one in reward_configs.listing() if one.status == "approved"]
+    before = [(at, one.config.version) for at, one in approved if at <= job.started_at]
+    return max(before)[1] if before else None
 
 
 def _weights(version: str) -> Weights | None:
