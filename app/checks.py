@@ -26,7 +26,9 @@ def run(arguments: list[str]) -> int:
             codes.append(subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode)
     if any(codes):
         say(word("checks_failed"), is_error=True)
-    codes.append(subprocess.run([python, "-m", "pytest", *arguments], cwd=ROOT, env=environment, check=False).returncode)
+    # the whole suite is shared by two processes: much of it waits for browsers and for processes that were killed
+    chosen = arguments or ["-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"]
+    codes.append(subprocess.run([python, "-m", "pytest", *chosen], cwd=ROOT, env=environment, check=False).returncode)
     return max(codes)
 
 

@@ -55,6 +55,16 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
+#: folders whose tests share something costly, made once per process: they stay together when two processes share the suite
+TOGETHER = ("training", "api", "serving")
+#: long ones first, so that neither process waits for the other at the end
+ORDER = {"training": 0, "faults": 1, "teacher": 2, "e2e": 9}
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Browser tests come last: Playwright keeps an event loop running in this thread, and others start their own."""
-    items.sort(key=lambda item: "tests/e2e/" in item.nodeid)
+    for item in items:
+        folder, file = item.nodeid.split("/")[1], item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else file.replace("/", ".")))
+    items.sort(key=lambda item: ORDER.get(item.nodeid.split("/")[1], 5))
