@@ -394,37 +394,3 @@ def test_the_start_refuses_a_reference_that_is_not_the_sft(trained: Home, run_he
     monkeypatch.setattr(Policy, "add_adapter", wrong)
     with pytest.raises(AssertionError, match="not the SFT adapter"):
         run_here(train, "drifted", "ppo", {**TINY_PPO, "name": "drifted"})
-
-
-def test_rows_without_a_score_change_nothing(trained: Home) -> None:
-    """An update with two rows left out is the update of a rollout in which they never were."""
-    import torch
-
-    from core.datasets import load_prompts
-    from core.policy import Policy, row_seed
-    from training.ppo_learner import Learner, Rollout
-
-    config = PPOConfig.model_validate({**TINY_PPO, "num_ppo_epochs": 1, "max_step_kl": 10.0, "learning_rate": 1e-3})
-    with read_session() as session:
-        prompts = load_prompts(session, "demo", "train")[:8]
-
-    def step(dropped: list[int], *, removed: bool) -> dict[str, Any]:
-        policy = Policy.load(trained, str(trained.models / "base" / "tiny-base"), "cpu")
-        learner = Learner(policy, trained.models / "sft" / "tiny-sft", config)
-        rollout = learner.rollout([policy.encode(p.messages) for p in prompts], [row_seed(0, i) for i in range(8)])
-        learner.measure(rollout)
-        scores = torch.linspace(0, 1, 8)
-        if removed:
-            kept = [i for i in range(8) if i not in dropped]
-            queries, responses = [rollout.queries[i] for i in kept], [rollout.responses[i] for i in kept]
-            finished = [rollout.is_finished[i] for i in kept]
-            parts = [tensor[kept] for tensor in (rollout.mask, rollout.logprobs, rollout.ref_logprobs, rollout.values)]
-            rollout, scores = Rollout(queries, responses, finished, list(range(len(kept))), *parts), scores[kept]
-        else:
-            scores[dropped] = math.nan
-        learner.learn(rollout, scores, 0)
-        return {name: tensor.detach().clone() for name, tensor in learner.trained.items()}
-
-    left_out, never_there, whole = step([1, 6], removed=False), step([1, 6], removed=True), step([], removed=False)
-    assert all(torch.allclose(left_out[name], never_there[name], atol=2e-6) for name in left_out)
-    assert any(not torch.allclose(left_out[name], whole[name], atol=1e-5) for name in left_out)
