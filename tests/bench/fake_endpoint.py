@@ -97,7 +97,7 @@ class FakeEndpoint:
 def serving(token: str | None = None, port: int = 0) -> Iterator[FakeEndpoint]:
     """A running endpoint on a free port (or on `port`)."""
     endpoint = FakeEndpoint(token, port)
-    thread = threading.Thread(target=endpoint.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=endpoint.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield endpoint
