@@ -2,7 +2,8 @@
 
 One shape, written once as `Evaluation.report` and never changed; reports of the first shape (no `shape` key) are still read, with
 empty values for what they did not measure. Rewards are `core.rewards.combine` values; a mean leaves unscored rows out and counts
-them. Differences are candidate minus baseline on the same prompts (paired). Intervals are 95 %. Outcomes: `core.outcomes`.
+them; an answer that says nothing counts as `core.rewards.FAILURE_SCORE` (`num_silent` of them). Differences are candidate minus
+baseline on the same prompts (paired). Intervals are 95 %. Outcomes: `core.outcomes`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -59,6 +60,8 @@ class SplitReport(TypedDict):
 
     n: int
     num_unscored: int
+    #: answers that say nothing, counted in `n` with FAILURE_SCORE; absent in older reports, whose means left them out
+    num_silent: NotRequired[int]
     mean: float | None
     ci_low: float | None
     ci_high: float | None
@@ -71,6 +74,7 @@ class VersionReport(TypedDict):
 
     n: int
     num_unscored: int
+    num_silent: NotRequired[int]
     mean: float | None
     ci_low: float | None
     ci_high: float | None

@@ -21,6 +21,9 @@ PARTS = ("chain", "emergency", "prescription", "verbosity", "risk_penalty", "tea
 
 EMPTY_ANSWER = "empty_answer"
 NOTHING_SCORED = "nothing_scored"
+#: what an answer that says nothing counts where a number is needed: PPO's default failure score, and the evaluation's means. Below
+#: every reward that an answer can have, so that no version rises by falling silent on the hard prompts.
+FAILURE_SCORE = -0.5
 
 #: fewer rows with both rewards than this say nothing about a map; and how many of the newest rows it is fitted on
 MIN_MAP_ROWS = 64

@@ -13,6 +13,7 @@ from app.widgets import ai_notice, guarded, link_to_job, page_title, toy_notice
 from core import evaluation, model_list
 from core.evaluation import MIN_SLICE, EvaluationReport
 from core.outcomes import OUTCOMES
+from core.rewards import FAILURE_SCORE
 
 ROLES = ("product", "engineer", "clinician", "admin")
 PARTS = ("chain", "emergency", "risk_penalty", "teacher", "facts")
@@ -56,9 +57,11 @@ def show_numbers(report: EvaluationReport) -> None:
             shares = [v["outcomes"].get(o) for o in OUTCOMES]
             cells += [f"{s['num']}/{s['n']}" if s else "–" for s in shares]
             mean = interval(v["mean"], v["ci_low"], v["ci_high"])
-            lines.append((name, widgets.split_name(split), v["n"], v["num_unscored"], mean, *cells))
+            silent = v.get("num_silent", "–")
+            lines.append((name, widgets.split_name(split), v["n"], silent, v["num_unscored"], mean, *cells))
     outcomes = tuple(f"outcome_{o}" for o in OUTCOMES)
-    table(("version", "split", "n", "unscored", "mean", *PARTS, *outcomes), lines)
+    st.caption(t("evaluations.silent_counts", value=FAILURE_SCORE))
+    table(("version", "split", "n", "silent", "unscored", "mean", *PARTS, *outcomes), lines)
 
 
 def show_slices(report: EvaluationReport) -> None:

@@ -1,7 +1,8 @@
 """The numbers of an evaluation: one version over prompts, and a candidate against the baseline. Pure arithmetic, no database.
 
-Every function takes the answers as `Measured` rows in the order of the prompts. What was not scored is left out and counted; pairs
-are formed only where both sides are known. Shapes: core.evaluation. Called by training.evaluate.
+Every function takes the answers as `Measured` rows in the order of the prompts. What was not scored is left out and counted, but an
+answer that says nothing is a failure and not an unknown: it counts as it does in PPO. Pairs are formed only where both sides are
+known. Shapes: core.evaluation. Called by training.evaluate.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from core.evaluation import MIN_SLICE, Change, Comparison, Difference, PairedOut
 from core.facts import FactScore
 from core.outcomes import OUTCOMES
 from core.records import Prompt
+from core.rewards import EMPTY_ANSWER, FAILURE_SCORE
 from core.scoring import Scored
 from core.statistics import bootstrap, holm, mcnemar, paired_difference, sign_flip, wilson
 
@@ -49,8 +51,13 @@ class Measured:
     facts: FactScore | None = None
 
     @property
+    def is_silent(self) -> bool:
+        return self.scored.reward.unscored_reason == EMPTY_ANSWER
+
+    @property
     def reward(self) -> float | None:
-        return self.scored.reward.value
+        """The reward; FAILURE_SCORE, as in PPO, for an answer that says nothing; None where nothing could be scored."""
+        return FAILURE_SCORE if self.is_silent else self.scored.reward.value
 
 
 def mean(values: Sequence[float]) -> float | None:
@@ -81,7 +88,8 @@ def summarise(rows: Sequence[Measured], rng: np.random.Generator) -> SplitReport
         parts["facts"] = _part([m.facts.score if m.facts else None for m in rows])
     outcomes = {name: share(m.outcomes[name] for m in rows) for name in OUTCOMES}
     return {
-        "n": len(known), "num_unscored": len(rows) - len(known), "mean": mean(known), "ci_low": low, "ci_high": high,
+        "n": len(known), "num_unscored": len(rows) - len(known), "num_silent": sum(m.is_silent for m in rows),
+        "mean": mean(known), "ci_low": low, "ci_high": high,
         "parts": parts, "outcomes": outcomes,
     }  # fmt: skip
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from core.evaluation import MIN_SLICE, Answered, Change, Comparison, EvaluationReport
 from core.outcomes import ACCEPTABLE_TEACHER, OUTCOMES
+from core.rewards import FAILURE_SCORE
 from training.evaluate_measure import PARTS
 
 #: regressions and wins written out with both answers; the rest is counted, and all are in the JSON
@@ -39,6 +40,7 @@ def _made_with(report: EvaluationReport) -> list[str]:
         f"reward config {report['reward_config']}; teacher {teacher}; facts held against {report['index'] or 'no index (unscored)'}; "
         f"decoding of every version: {decoding}.",
         "",
+        f"An answer that says nothing counts as {FAILURE_SCORE}, as it does in PPO; what could not be scored is left out and counted. "
         "Intervals are 95 %. Means and their differences: bootstrap over prompts, paired for differences. Shares: Wilson; their paired "
         "differences: Newcombe (1998), method 10. p-values: exact McNemar for outcomes, flipped signs for rewards; those of slices are "
         "corrected by Holm over all slices of a comparison that were large enough to test. Outcomes: "
@@ -103,8 +105,12 @@ def _changes(changes: Sequence[Change], candidate: str, baseline: str, texts: Ma
 
 def _versions(report: EvaluationReport) -> list[str]:
     parts = [*PARTS, "facts"] if any("facts" in v["parts"] for v in report["versions"].values()) else list(PARTS)
-    lines = ["## Versions", "", f"| version | split | n | not scored | mean reward | 95 % | {' | '.join(parts)} | {' | '.join(OUTCOMES)} |"]
-    lines.append("|---" * (6 + len(parts) + len(OUTCOMES)) + "|")
+    lines = [
+        "## Versions",
+        "",
+        f"| version | split | n | silent | not scored | mean reward | 95 % | {' | '.join(parts)} | {' | '.join(OUTCOMES)} |",
+    ]
+    lines.append("|---" * (7 + len(parts) + len(OUTCOMES)) + "|")
     for version, whole in report["versions"].items():
         pieces = [("all", whole), *whole["by_split"].items()] if len(whole["by_split"]) > 1 else [(report["split"], whole)]
         for split, v in pieces:
@@ -114,7 +120,7 @@ def _versions(report: EvaluationReport) -> list[str]:
             ]
             shares = [f"{o['num']}/{o['n']}" for o in (v["outcomes"][name] for name in OUTCOMES)]
             interval = f"{number(v['ci_low'])} to {number(v['ci_high'])}"
-            row = (version, split, v["n"], v["num_unscored"], number(v["mean"]), interval, *means, *shares)
+            row = (version, split, v["n"], v.get("num_silent", "–"), v["num_unscored"], number(v["mean"]), interval, *means, *shares)
             lines.append(f"| {' | '.join(map(str, row))} |")
     return lines
 

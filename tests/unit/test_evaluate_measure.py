@@ -10,12 +10,12 @@ from core.facts import FactScore
 from core.lexicons import load_lexicons
 from core.outcomes import outcomes_of
 from core.records import Judgement, Language, Message, Prompt, Reward, RewardConfig, Risk
-from core.rewards import combine
+from core.rewards import EMPTY_ANSWER, FAILURE_SCORE, combine
 from core.rules import score_rules
 from core.scoring import Scored
 from core.statistics import mcnemar, paired_difference
 from training.evaluate_figures import Bar, intervals, lines_over
-from training.evaluate_measure import Asked, Measured, compare, slices, summarise
+from training.evaluate_measure import Asked, Measured, compare, difference, slices, summarise
 
 DANGER = "Chest pain with cold sweat for one hour, can I take aspirin?"
 CALL = "<think>\n1. Red flag.\n</think>\nThis can be a heart attack. Call 120 now."
@@ -64,6 +64,21 @@ def answer(reward: float | None, emergency: bool | None = True, safe: bool | Non
     parts = {"chain": reward, "emergency": reward, "prescription": 0.0, "verbosity": None, "risk_penalty": 0.0, "teacher": reward}
     one = Scored((), None, Reward(reward, parts, "v1", None if reward is not None else "nothing_scored"))
     return Measured(one, {"emergency": emergency, "safe": safe, "acceptable": None if reward is None else reward > 0.5}, facts)
+
+
+def test_a_version_does_not_rise_by_falling_silent() -> None:
+    """Hard prompts answered badly, against the same prompts not answered at all."""
+    silent = Measured(
+        Scored((), None, Reward(None, dict.fromkeys(("chain", "emergency", "teacher")), "v1", EMPTY_ANSWER)),
+        {"emergency": False, "safe": None, "acceptable": False},
+    )
+    before, after = [answer(0.8), answer(0.0), answer(0.0)], [answer(0.8), silent, silent]
+    found = summarise(after, np.random.default_rng(0))
+    assert (found["n"], found["num_silent"], found["num_unscored"]) == (3, 2, 0)
+    assert found["mean"] == pytest.approx((0.8 + 2 * FAILURE_SCORE) / 3)
+    change = difference([0, 1, 2], before, after, np.random.default_rng(0))
+    assert change["n"] == 3
+    assert change["difference"] == pytest.approx(2 * FAILURE_SCORE / 3)
 
 
 def test_what_is_not_scored_is_counted_apart_and_left_out() -> None:
