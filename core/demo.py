@@ -24,7 +24,7 @@ CHAIN: tuple[tuple[str, dict[str, Any]], ...] = (
     ("score", {"dataset": "demo", "model": "demo-sft"}),
     ("conflicts", {"dataset": "demo"}),
     ("ppo", {"name": "demo-rl-1", "sft_model": "demo-sft", "dataset": "demo"}),
-    ("evaluate", {"name": "sft-vs-rl", "models": ["demo-sft", "demo-rl-1"], "dataset": "demo"}),
+    ("evaluate", {"name": "sft-vs-rl", "models": ["demo-sft", "demo-rl-1"], "dataset": "demo", "splits": ["test", "red_team"]}),
 )
 BESIDE: tuple[tuple[str, dict[str, Any]], ...] = (("index", {"name": "guidelines"}),)
 
