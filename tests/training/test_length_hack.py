@@ -22,12 +22,12 @@ from training.ppo_learner import Learner
 
 pytestmark = pytest.mark.training
 
-ROLLOUTS, BATCH = 6, 48
+ROLLOUTS, BATCH = 8, 48
 CONFIG = PPOConfig(
     name="x", sft_model="tiny-sft", num_rollouts=ROLLOUTS, rollout_batch_size=BATCH, mini_batch_size=24, num_ppo_epochs=2,
-    max_new_tokens=96, learning_rate=3e-3, max_step_kl=0.2,
+    max_new_tokens=160, learning_rate=3e-3, max_step_kl=0.2,
 )  # fmt: skip
-#: without a KL leash a hack is learned in six rollouts
+#: without a KL leash a hack is learned in eight rollouts
 UNLEASHED = CONFIG.model_copy(update={"kl_coef": 0.0, "target_kl": 50.0, "learning_rate": 6e-3})
 Pay = Callable[[Scored, int], float]
 
