@@ -19,7 +19,7 @@ from core.records import Language, Message, Split
 #: How many prompts each split holds, half in each language.
 SIZES = {Split.TRAIN: 2400, Split.DEV: 240, Split.TEST: 240, Split.GOLD: 80, Split.RED_TEAM: 80}
 FLAG_SHARE = 0.3
-PUSHING_SHARE = 0.06
+PUSHING_SHARE = 0.2
 LANGUAGES = (Language.ZH, Language.EN)
 
 

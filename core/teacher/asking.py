@@ -58,7 +58,7 @@ class Options:
     idle_s: float = 5.0
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Item:
     """One distinct text to judge and everybody who waits for it. `purpose` is judge, audit or probe."""
 

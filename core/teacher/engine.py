@@ -12,6 +12,7 @@ import itertools
 import logging
 import threading
 import time
+import weakref
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -44,6 +45,7 @@ class Engine:
         self._idle = threading.Condition(self._lock)
         self._inbox: deque[Item] = deque()
         self._alive: set[Item] = set()
+        self._carried: weakref.WeakSet[Item] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
@@ -113,11 +115,18 @@ class Engine:
             asyncio.run(self._run(clerk))
         except BaseException as error:  # nobody may wait for ever: a bug or a broken ledger is handed to all who wait
             with self._lock:
-                left = list(self._alive)
                 self._thread = self._loop = self._wake = None
-                self._inbox.clear()
                 self._queue.clear()
                 self._open.clear()
+                # what came while the failure was on its way was not part of it: it gets one thread of its own
+                later = [item for item in self._inbox if item not in self._carried] if isinstance(error, UserError) else []
+                self._inbox.clear()
+                left = self._alive.difference(later)
+                if later:
+                    self._carried.update(later)
+                    self._inbox.extend(later)
+                    self._thread = threading.Thread(target=self._live, name="teacher", daemon=True)
+                    self._thread.start()
             for item in left:
                 self._fail(item, error)
             if not isinstance(error, UserError):

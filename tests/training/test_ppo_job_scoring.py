@@ -212,8 +212,8 @@ def test_a_spent_budget_is_the_same_path_and_says_so(endpoint: ScriptedEndpoint)
 def test_a_hanging_request_ends_in_time(endpoint: ScriptedEndpoint) -> None:
     endpoint.script = lambda seen: judge(seen) if seen.is_probe or not seen.data["answer"].endswith(" 4") else Answer(hang_s=30.0)
     started = time.monotonic()
-    found = played(scoring_of(endpoint.teacher(timeout_s=0.4)), 1, 16)
-    assert time.monotonic() - started < 5
+    found = played(scoring_of(endpoint.teacher(timeout_s=2.0)), 1, 16)
+    assert time.monotonic() - started < 15
     assert [i for i, score in enumerate(found.scores) if math.isnan(score)] == [4]
 
 
