@@ -32,7 +32,8 @@ NUM_CASES = 100
 NUM_IMPORTS, NUM_INDEXES = 14, 4
 PASSWORD = "a calm morning round"
 TINY_BASE = {"hidden_size": 32, "num_layers": 2, "vocab_size": 600, "num_documents": 40, "num_chats": 60, "tokens_per_batch": 2048}
-TINY_SFT = {"name": "tiny-sft", "base_model": "demo-base", "max_samples": 160, "batch_size": 4, "lora_r": 4, "save_steps": 2, "engine": "compact"}
+TINY_SFT = {"name": "tiny-sft", "base_model": "demo-base", "engine": "compact", "max_samples": 160, "batch_size": 4, "lora_r": 4}
+TINY_SFT |= {"save_steps": 2}
 #: how often each process is killed: few enough that the growing pauses before a restart do not become the test
 DEATHS = ["worker"] * 5 + ["model_server"] * 3 + ["web"] * 3
 
