@@ -28,7 +28,7 @@ TINY_BASE = {
     "learning_rate": 1e-2,
     "tokens_per_batch": 1024,
 }
-TINY_SFT = {"name": "tiny-sft", "base_model": "tiny-base", "max_samples": 48, "batch_size": 16, "lora_r": 4, "engine": "compact"}
+TINY_SFT = {"name": "tiny-sft", "base_model": "tiny-base", "max_samples": 48, "batch_size": 16, "lora_r": 4}
 TINY_PPO = {
     "name": "tiny-rl",
     "sft_model": "tiny-sft",

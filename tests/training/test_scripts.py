@@ -16,6 +16,7 @@ from core.errors import UserError
 from core.evaluation import report_of
 from core.home import Home
 from core.models import folder_hash, get_version
+from core.rewards import EMPTY_ANSWER, FAILURE_SCORE
 from db import tables as t
 from db.engine import read_session
 from tests.training.conftest import TINY_BASE, TINY_PPO, TINY_SFT, result, start
@@ -109,7 +110,9 @@ def test_ppo_then_evaluation(trained: Home) -> None:
         assert evaluation is not None
         report = report_of(evaluation)
         completions = session.scalar(select(func.count()).select_from(t.Completion))
-        rewards = {row.completion_id: row.value for row in session.scalars(select(t.Reward))}
+        rows = session.scalars(select(t.Reward)).all()
+    # an answer that says nothing counts as in PPO
+    rewards = {row.completion_id: FAILURE_SCORE if row.unscored_reason == EMPTY_ANSWER else row.value for row in rows}
     assert completions == 18
     assert report["baseline"] == "tiny-sft"
     assert [c["candidate"] for c in report["comparisons"]] == ["tiny-rl", "tiny-base"]
