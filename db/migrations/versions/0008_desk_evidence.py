@@ -1,0 +1,12 @@
+"""evidence attached to verdicts, assignments, tests for the teacher"""
+
+from __future__ import annotations
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Nothing yet."""
