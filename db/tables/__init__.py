@@ -1,5 +1,6 @@
 """All tables, by room. `from db import tables as t` and then `t.Sample`, `t.Job` ..."""
 
+from db.tables.asking import AskFeedback, SearchPlan
 from db.tables.data import Completion, Dataset, PreferencePair, Sample
 from db.tables.exports import Export, Webhook
 from db.tables.guidelines import Guideline, GuidelineFlag, Room, RoomCase, RoomMember, RoomOpinion
@@ -11,8 +12,8 @@ from db.tables.plan import Assignment, Draw, DrawItem
 from db.tables.promotion import PromotionRequest
 from db.tables.record import AuditEntry
 from db.tables.release import Release, RollbackProposal, WatchLook
-from db.tables.retrieval import AskEvent, SearchIndex
-from db.tables.review import Adjudication, Conflict, Draft, SafetyCase
+from db.tables.retrieval import AskEvent, RetrievalModel, SearchIndex
+from db.tables.review import Adjudication, Conflict, Draft, FollowUp, SafetyCase, ShownPassage, TourSeen
 from db.tables.scoring import Judgement, Reward, RewardConfig, RuleScore
 from db.tables.teacher import (
     TeacherAlarm,
@@ -27,6 +28,7 @@ from db.tables.teacher import (
 __all__ = [
     "Adjudication",
     "AskEvent",
+    "AskFeedback",
     "Assignment",
     "AuditEntry",
     "BenchPair",
@@ -39,6 +41,7 @@ __all__ = [
     "DrawItem",
     "Evaluation",
     "Export",
+    "FollowUp",
     "Guideline",
     "GuidelineFlag",
     "HackAnswer",
@@ -51,6 +54,7 @@ __all__ = [
     "PreferencePair",
     "PromotionRequest",
     "Release",
+    "RetrievalModel",
     "Reward",
     "RewardConfig",
     "RollbackProposal",
@@ -63,7 +67,9 @@ __all__ = [
     "Sample",
     "Schedule",
     "SearchIndex",
+    "SearchPlan",
     "ServingEvent",
+    "ShownPassage",
     "TeacherAlarm",
     "TeacherAudit",
     "TeacherPrice",
@@ -71,6 +77,7 @@ __all__ = [
     "TeacherState",
     "TeacherUsage",
     "TeacherVerdict",
+    "TourSeen",
     "User",
     "WatchLook",
     "Webhook",

@@ -1,4 +1,4 @@
-"""Conflicts (cases on the desk), append-only adjudications, drafts, and safety cases filed from anywhere."""
+"""Conflicts (cases on the desk), append-only adjudications, drafts, what follows from them, and safety cases filed from anywhere."""
 
 from __future__ import annotations
 
@@ -95,6 +95,8 @@ class Adjudication(Base):
     role: Mapped[short] = mapped_column(default="reader", server_default="reader")
     #: an arbiter's sides: row -> A, B, C (a reader) or M (the arbiter's own)
     taken: Mapped[dict[str, Any]] = mapped_column(default_factory=dict, server_default="{}")
+    #: passages attached to the verdict, copied whole: {sha256, about, text, title, section, source, date, index, index_version}
+    evidence: Mapped[list[Any]] = mapped_column(default_factory=list, server_default="[]")
 
 
 class Draft(Base):
@@ -125,4 +127,64 @@ class SafetyCase(Base):
     closed_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"), default=None)
     closed_reason: Mapped[str] = mapped_column(default="")
     closed_at: Mapped[datetime | None] = mapped_column(default=None)
+    created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
+
+
+class ShownPassage(Base):
+    """A guideline passage as the desk has shown it to somebody. A verdict may cite only what lies here. Never changed."""
+
+    __tablename__ = "shown_passages"
+
+    id: Mapped[pk] = mapped_column(init=False)
+    #: over text, place and index version, so that the same words of a newer index are another passage
+    sha256: Mapped[short] = mapped_column(unique=True)
+    text: Mapped[str]
+    title: Mapped[str]
+    section: Mapped[str]
+    source: Mapped[str]
+    date: Mapped[short]
+    file: Mapped[str]
+    page: Mapped[int | None]
+    index_name: Mapped[short]
+    index_version: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
+
+
+class FollowUp(Base):
+    """Work that a decision gives to somebody else: an evaluation item, a test of the teacher, or a request for missing facts."""
+
+    __tablename__ = "follow_ups"
+    __table_args__ = (
+        UniqueConstraint("conflict_id", "kind"),
+        CheckConstraint("kind IN ('gold','red_team','teacher_test','data_request')", name="kind"),
+        CheckConstraint("status IN ('open','done','withdrawn')", name="status"),
+        Index("ix_follow_ups_status", "status", "kind"),
+    )
+
+    id: Mapped[pk] = mapped_column(init=False)
+    kind: Mapped[short]
+    conflict_id: Mapped[int] = mapped_column(ForeignKey("conflicts.id"))
+    #: the decision that it comes from
+    adjudication_id: Mapped[int] = mapped_column(ForeignKey("adjudications.id"))
+    created_by: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    status: Mapped[short] = mapped_column(default="open")
+    #: what the reader wrote: why it belongs there, or what is missing
+    note: Mapped[str] = mapped_column(default="")
+    #: gold, red_team: {split_before, sample_ids}; teacher_test: {expected, results}
+    detail: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+    answer: Mapped[str] = mapped_column(default="")
+    closed_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"), default=None)
+    closed_at: Mapped[datetime | None] = mapped_column(default=None)
+    created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
+
+
+class TourSeen(Base):
+    """Somebody was shown a screen's guided tour, or skipped it."""
+
+    __tablename__ = "tours_seen"
+    __table_args__ = (UniqueConstraint("user_id", "screen"),)
+
+    id: Mapped[pk] = mapped_column(init=False)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    screen: Mapped[short]
     created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
