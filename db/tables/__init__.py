@@ -1,6 +1,7 @@
 """All tables, by room. `from db import tables as t` and then `t.Sample`, `t.Job` ..."""
 
 from db.tables.asking import AskFeedback, SearchPlan
+from db.tables.bench import BenchBatch
 from db.tables.data import Completion, Dataset, PreferencePair, Sample
 from db.tables.exports import Export, Webhook
 from db.tables.guidelines import Guideline, GuidelineFlag, Room, RoomCase, RoomMember, RoomOpinion
@@ -31,6 +32,7 @@ __all__ = [
     "AskFeedback",
     "Assignment",
     "AuditEntry",
+    "BenchBatch",
     "BenchPair",
     "BenchVote",
     "Completion",

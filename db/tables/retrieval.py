@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base, pk, short, utc_now
@@ -46,4 +46,39 @@ class AskEvent(Base):
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), default=None)
     model_version_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id"), default=None)
     index_id: Mapped[int | None] = mapped_column(ForeignKey("search_indexes.id"), default=None)
+    #: where it was asked: page, api, chat, mcp, cli
+    channel: Mapped[short] = mapped_column(default="", server_default="")
+    #: what was searched for beside the question, the plan, the kind of answer, its support
+    details: Mapped[dict[str, Any]] = mapped_column(default_factory=dict, server_default="{}")
+    created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
+
+
+class RetrievalModel(Base):
+    """An embedding model, a reranker or a question writer. `form` says how it is opened: static, local, api, features, cross ...
+
+    A candidate becomes accepted or refused by the gate, with the reason; weights never change under a name.
+    """
+
+    __tablename__ = "retrieval_models"
+    __table_args__ = (
+        CheckConstraint("kind IN ('embedding','reranker','doc2query')", name="kind"),
+        CheckConstraint("status IN ('candidate','accepted','refused','retired')", name="status"),
+    )
+
+    id: Mapped[pk] = mapped_column(init=False)
+    kind: Mapped[short]
+    name: Mapped[short] = mapped_column(unique=True)
+    form: Mapped[short]
+    #: relative to the home; empty for an endpoint
+    path: Mapped[str] = mapped_column(default="")
+    content_hash: Mapped[short] = mapped_column(default="")
+    #: what it was trained from: another model's name, or "scratch"
+    base: Mapped[short] = mapped_column(default="")
+    status: Mapped[short] = mapped_column(default="candidate")
+    reason: Mapped[str] = mapped_column(default="")
+    #: measured on the held-out part, with the set's name
+    metrics: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+    #: dimension, languages, training settings; an endpoint's address and the NAME of the variable with its key
+    manifest: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), default=None)
     created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
