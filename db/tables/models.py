@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base, pk, short, utc_now
@@ -101,6 +101,11 @@ class BenchPair(Base):
     status: Mapped[short] = mapped_column(default="streaming")
     void_reason: Mapped[str] = mapped_column(default="")
     decoding: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+    #: was this side given the passages of `evidence` before the question?
+    left_with_evidence: Mapped[bool] = mapped_column(default=False, server_default=false())
+    right_with_evidence: Mapped[bool] = mapped_column(default=False, server_default=false())
+    #: the passages as they were found, best first; empty when no side had them, or when nothing was found
+    evidence: Mapped[list[Any]] = mapped_column(default_factory=list, server_default="[]")
     created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
 
 
