@@ -13,8 +13,6 @@ Writes models/rl/NAME (adapter, config.json and the run's files) and registers i
 from __future__ import annotations
 
 import math
-import os
-import shutil
 import time
 from typing import Any
 
@@ -23,24 +21,23 @@ from core.estimate_facts import facts_for
 from core.estimates import estimate_grpo
 from core.jobs.configs import PPOConfig
 from core.jobs.configs_training import GRPOConfig
-from core.models import check_name_free, folder_hash, get_version, register_version
+from core.models import check_name_free, get_version
 from core.policy import Policy, VersionFiles, version_files
-from core.records import Prompt, Risk, Split, VersionKind
+from core.records import Prompt, Risk, Split
 from core.scoring import Scorer, open_scorer
 from db import tables as t
-from db.engine import read_session, write_session
+from db.engine import read_session
 from training import trl_common
-from training.actuals import actuals
-from training.causal import adapter_tensors, num_parameters, prepare, replace_folder, save_adapter
+from training.causal import adapter_tensors, num_parameters, prepare, save_adapter
 from training.ppo import choose_prompts
-from training.ppo_files import KL, REWARDS, SAMPLES, USAGE, WATCH, RunFiles, part_means, print_samples
+from training.ppo_files import ESTIMATE, RunFiles, part_means, print_samples
 from training.ppo_learner import tensors_hash
 from training.ppo_processes import Processes
 from training.ppo_scoring import RolloutScorer, ScoredRollout
+from training.rl_version import finish_rollouts
 from training.run import Run, StopRequested, main, write_json
 from training.trl_grpo import Shared, grpo_trainer
 
-ESTIMATE, ACTUALS = "estimate.json", "actuals.json"
 #: trl's names -> the field's
 METRICS = {
     "loss": "loss/policy_avg",
@@ -268,72 +265,20 @@ def finish(
     history: list[dict[str, float]],
 ) -> None:
     """Write models/rl/NAME with the run's files beside the weights, and register it."""
-    totals = out.teacher_totals()
-    num_samples = len(history) * config.rollout_batch_size
-    spent = actuals(
+    base_id = trl_common.name_base(policy, files, start)
+    finish_rollouts(
+        run,
         "grpo",
-        num_samples=num_samples,
-        seconds=sum(h["seconds"] for h in history),
-        prompt_tokens=round(sum(h["tokens/prompt"] for h in history)),
-        generated_tokens=round(sum(h["tokens/generated"] for h in history)),
-        trained_tokens=round(sum(h["tokens/trained"] for h in history)),
-        teacher_name=scorer.teacher.name,
-        attempts=int(os.environ.get("CONSILIUM_ATTEMPT", "1")),
-        **totals,
-    )
-    write_json(run.dir / ACTUALS, spent)
-    with read_session() as session:
-        base_id = start.id if files.adapter is None else start.base_version_id
-        base = session.get_one(t.ModelVersion, base_id).name
-    policy.model.peft_config[trl_common.TRL_POLICY].base_model_name_or_path = base  # by name: the data folder may move
-    scratch, target = run.dir / "adapter", run.home.models / "rl" / config.name
-    shutil.rmtree(scratch, ignore_errors=True)
-    save_adapter(policy, trl_common.POLICY, scratch)
-    (scratch / "config.json").write_text(config.model_dump_json(indent=1), encoding="utf-8")
-    for file in (REWARDS, KL, USAGE, SAMPLES, WATCH, ESTIMATE, ACTUALS):
-        shutil.copy(run.dir / file, scratch / file)
-    replace_folder(scratch, target)
-    digest, last = folder_hash(target), history[-1]
-    num_rules_only = sum(h["val/rules_only"] for h in history)
-    manifest = {
-        "method": "grpo",
-        "config": config.model_dump(),
-        "dataset": {"name": dataset.name, "content_hash": dataset.content_hash, "split": Split.TRAIN.value},
-        "reward_config": scorer.config.version,
-        "teacher": {
-            "name": scorer.teacher.name,
-            "rubric_version": scorer.teacher.rubric_version,
-            "is_offline": scorer.teacher.is_offline,
-            "num_rules_only_rollouts": num_rules_only,
-            "usd": totals["usd"],
-        },
-        "parent": {"name": start.name, "content_hash": start.content_hash},
-        "kl": last["objective/kl"],
-        "metrics": last,
-    }
-    with write_session() as session:
-        register_version(
-            session,
-            name=config.name,
-            kind=VersionKind.RL,
-            path=run.home.relative(target),
-            base_version_id=base_id,
-            parent_version_id=start.id,
-            is_toy=start.is_toy,
-            content_hash=digest,
-            manifest=manifest,
-            job_id=run.job_id,
-        )
-    run.result(
-        version=config.name,
-        content_hash=digest,
-        num_samples=num_samples,
-        num_unscored=sum(h["val/num_unscored"] for h in history),
-        num_rules_only_rollouts=num_rules_only,
-        first_score=history[0]["objective/scores"],
-        last_score=last["objective/scores"],
-        kl=last["objective/kl"],
-        usd=totals["usd"],
+        config.name,
+        config,
+        start,
+        base_id,
+        lambda folder: save_adapter(policy, trl_common.POLICY, folder),
+        out=out,
+        dataset=dataset,
+        scorer=scorer,
+        history=history,
+        num_samples=len(history) * config.rollout_batch_size,
     )
 
 

@@ -20,7 +20,6 @@ import math
 import os
 import random
 import re
-import shutil
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -34,24 +33,23 @@ from core.errors import UserError
 from core.estimate_facts import facts_for
 from core.estimates import estimate_ppo
 from core.jobs.configs import PPOConfig
-from core.models import check_name_free, folder_hash, get_version, register_version
+from core.models import check_name_free, get_version
 from core.policy import Policy, pick_device, row_seed, version_files
-from core.records import Prompt, Risk, Split, VersionKind
+from core.records import Prompt, Risk, Split
 from core.scoring import Scorer, open_scorer
 from db import tables as t
-from db.engine import read_session, write_session
-from training.actuals import actuals
-from training.causal import load_checkpoint, num_parameters, prepare, replace_folder, save_checkpoint, trim_metrics
-from training.ppo_files import KL, REWARDS, SAMPLES, USAGE, WATCH, RunFiles, part_means, print_samples
+from db.engine import read_session
+from training.causal import load_checkpoint, num_parameters, prepare, save_checkpoint, trim_metrics
+from training.ppo_files import ESTIMATE, RunFiles, part_means, print_samples
 from training.ppo_learner import Learner
 from training.ppo_scoring import RolloutScorer, ScoredRollout
 from training.ppo_vllm import VllmSampler, check_engine
+from training.rl_version import finish_rollouts
 from training.run import Run, main, write_json
 
 #: at least this share of every rollout are high-risk prompts, where there are any
 HIGH_RISK_SHARE = 0.4
 ROUND = re.compile(r"rl-round(\d+)")
-ESTIMATE, ACTUALS = "estimate.json", "actuals.json"
 
 
 def train(run: Run) -> None:
@@ -238,21 +236,6 @@ def line_of(metrics: dict[str, float], scored: ScoredRollout, done: int, config:
     )
 
 
-def spent_by(job_id: int) -> dict[str, Any] | None:
-    """What all attempts of a job asked of a paid teacher, by the ledger: teacher_usage.csv holds only rollouts that were kept."""
-    with read_session() as session:
-        rows = list(session.scalars(select(t.TeacherUsage).where(t.TeacherUsage.job_id == job_id))) if job_id else []
-    if not rows:
-        return None
-    return {
-        "teacher_calls": sum(row.num_asked - row.num_cached for row in rows),
-        "teacher_cached": sum(row.num_cached for row in rows),
-        "teacher_prompt_tokens": sum(row.prompt_tokens for row in rows),
-        "teacher_completion_tokens": sum(row.completion_tokens for row in rows),
-        "usd": None if any(row.num_cost_unknown for row in rows) else sum(row.cost_usd for row in rows),
-    }
-
-
 def finish(
     run: Run,
     config: PPOConfig,
@@ -268,69 +251,20 @@ def finish(
         name = config.name or next_round(session)
         check_name_free(session, name, job_id=run.job_id)
     config = config.model_copy(update={"name": name})
-    scorer.teacher.wait_idle()  # second opinions still under way are paid for too
-    totals = spent_by(run.job_id) or out.teacher_totals()
-    spent = actuals(
+    finish_rollouts(
+        run,
         "ppo",
+        name,
+        config,
+        sft,
+        sft.base_version_id,
+        learner.save,
+        out=out,
+        dataset=dataset,
+        scorer=scorer,
+        history=history,
         num_samples=len(history) * config.rollout_batch_size,
-        seconds=sum(h["seconds"] for h in history),
-        prompt_tokens=round(sum(h["tokens/prompt"] for h in history)),
-        generated_tokens=round(sum(h["tokens/generated"] for h in history)),
-        trained_tokens=round(sum(h["tokens/trained"] for h in history)),
-        teacher_name=scorer.teacher.name,
-        attempts=int(os.environ.get("CONSILIUM_ATTEMPT", "1")),
-        **totals,
-    )
-    write_json(run.dir / ACTUALS, spent)
-
-    target = run.home.models / "rl" / (name.removeprefix("rl-") if ROUND.fullmatch(name) else name)
-    scratch = run.dir / "adapter"
-    shutil.rmtree(scratch, ignore_errors=True)
-    learner.save(scratch)
-    (scratch / "config.json").write_text(config.model_dump_json(indent=1), encoding="utf-8")
-    for file in (REWARDS, KL, USAGE, SAMPLES, WATCH, ESTIMATE, ACTUALS):
-        shutil.copy(run.dir / file, scratch / file)
-    replace_folder(scratch, target)
-    digest, last = folder_hash(target), history[-1]
-    num_rules_only = sum(h["val/rules_only"] for h in history)
-    manifest = {
-        "config": config.model_dump(),
-        "dataset": {"name": dataset.name, "content_hash": dataset.content_hash, "split": Split.TRAIN.value},
-        "reward_config": scorer.config.version,
-        "teacher": {
-            "name": scorer.teacher.name,
-            "rubric_version": scorer.teacher.rubric_version,
-            "is_offline": scorer.teacher.is_offline,
-            "num_rules_only_rollouts": num_rules_only,
-            "usd": totals["usd"],
-        },
-        "parent": {"name": sft.name, "content_hash": sft.content_hash},
-        "kl": last["objective/kl"],
-        "metrics": last,
-    }
-    with write_session() as session:
-        register_version(
-            session,
-            name=name,
-            kind=VersionKind.RL,
-            path=run.home.relative(target),
-            base_version_id=sft.base_version_id,
-            parent_version_id=sft.id,
-            is_toy=sft.is_toy,
-            content_hash=digest,
-            manifest=manifest,
-            job_id=run.job_id,
-        )
-    run.result(
-        version=name,
-        content_hash=digest,
-        num_samples=len(history) * config.rollout_batch_size,
-        num_unscored=sum(h["val/num_unscored"] for h in history),
-        num_rules_only_rollouts=num_rules_only,
-        first_score=history[0]["objective/scores"],
-        last_score=last["objective/scores"],
-        kl=last["objective/kl"],
-        usd=totals["usd"],
+        folder=name.removeprefix("rl-") if ROUND.fullmatch(name) else name,
     )
 
 

@@ -27,6 +27,7 @@ from training.ppo_scoring import Row, ScoredRollout
 from training.run import write_json
 
 REWARDS, KL, USAGE, SAMPLES, WATCH = "rewards.csv", "kl_metrics.json", "teacher_usage.csv", "samples.jsonl", "hack_watch.json"
+ESTIMATE, ACTUALS = "estimate.json", "actuals.json"
 #: `score` is what PPO saw; `reward` the whole reward, `rules_reward` the reward without its teacher; `of_rollout` on late rows
 REWARD_COLUMNS = (
     "rollout", "kind", "mode", "row", "sample_id", "language", "risk", "score", "reward", "rules_reward", *PARTS, "unscored_reason",

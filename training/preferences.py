@@ -16,7 +16,6 @@ Writes models/rl/NAME and registers it as a version of kind rl.
 from __future__ import annotations
 
 import random
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,14 +29,15 @@ from core.errors import UserError
 from core.exports.pseudonyms import Pseudonyms
 from core.exports.rows import Filter, RowSource, kto
 from core.jobs.configs_training import PreferencesConfig
-from core.models import check_name_free, folder_hash, get_version, register_version
+from core.models import check_name_free, get_version
 from core.policy import Policy, version_files
-from core.records import TRAINING_SPLITS, Message, VersionKind
+from core.records import TRAINING_SPLITS, Message
 from core.scoring import open_scorer
 from db import tables as t
-from db.engine import read_session, write_session
+from db.engine import read_session
 from training import trl_common
-from training.causal import num_parameters, prepare, replace_folder, save_adapter
+from training.causal import num_parameters, prepare, save_adapter
+from training.rl_version import register_rl
 from training.run import Run, main
 
 
@@ -108,36 +108,15 @@ def train(run: Run) -> None:
     history = trainer.state.log_history
     metrics = {"num_updates": float(num_updates), **last_of(history, callback.rename)}
     counts = {"num_rows": len(rows), "num_too_long": len(found) - len(rows), "refused": dict(refused)}
-    with read_session() as session:
-        base_id = start.id if files.adapter is None else start.base_version_id
-        base = session.get_one(t.ModelVersion, base_id).name
-    policy.model.peft_config[trl_common.TRL_POLICY].base_model_name_or_path = base
-    scratch, target = run.dir / "adapter", run.home.models / "rl" / config.name
-    shutil.rmtree(scratch, ignore_errors=True)
-    save_adapter(policy, trl_common.POLICY, scratch)
-    (scratch / "config.json").write_text(config.model_dump_json(indent=1), encoding="utf-8")
-    replace_folder(scratch, target)
-    digest = folder_hash(target)
-    manifest = {
-        "method": config.method,
-        "config": config.model_dump(),
-        "data": counts,
-        "parent": {"name": start.name, "content_hash": start.content_hash},
-        "metrics": metrics,
-    }
-    with write_session() as session:
-        register_version(
-            session,
-            name=config.name,
-            kind=VersionKind.RL,
-            path=run.home.relative(target),
-            base_version_id=base_id,
-            parent_version_id=start.id,
-            is_toy=start.is_toy,
-            content_hash=digest,
-            manifest=manifest,
-            job_id=run.job_id,
-        )
+    digest = register_rl(
+        run,
+        config.name,
+        config,
+        start,
+        trl_common.name_base(policy, files, start),
+        lambda folder: save_adapter(policy, trl_common.POLICY, folder),
+        {"method": config.method, "data": counts, "metrics": metrics},
+    )
     run.result(version=config.name, content_hash=digest, **counts, **metrics)
 
 

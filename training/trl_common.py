@@ -29,6 +29,8 @@ from transformers import PrinterCallback, TrainerCallback
 
 from core.home import Home
 from core.policy import Policy, VersionFiles, pick_device
+from db import tables as t
+from db.engine import read_session
 from training.causal import IGNORED, Example, adapter_tensors, num_parameters, trim_metrics
 from training.ppo_learner import tensors_hash
 from training.run import Run, StopRequested
@@ -238,6 +240,14 @@ def load_start(home: Home, files: VersionFiles, device: str, *, seed: int, lora_
     policy.adopt(model, {POLICY: TRL_POLICY})
     give_padding(policy)
     return policy
+
+
+def name_base(policy: Policy, files: VersionFiles, start: t.ModelVersion) -> int:
+    """Id of the version that the adapter stands on; the adapter names it, not a path: the data folder may move."""
+    with read_session() as session:
+        base = start if files.adapter is None else session.get_one(t.ModelVersion, start.base_version_id)
+    policy.model.peft_config[TRL_POLICY].base_model_name_or_path = base.name
+    return base.id
 
 
 def give_padding(policy: Policy) -> None:

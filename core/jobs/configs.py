@@ -6,20 +6,11 @@ versions, datasets and indexes are resolved when the job runs, so a chain can be
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
-
-def option(default: Any, en: str, zh: str, *, advanced: bool = False, **limits: Any) -> Any:
-    """A config field; `advanced` ones are folded away in forms. Use `...` as default for a required field."""
-    return Field(default, description=en, json_schema_extra={"zh": zh, "advanced": advanced}, **limits)
-
-
-class JobConfig(BaseModel):
-    """Base of all configs: unknown keys are refused so that a typing error cannot pass silently."""
-
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+from core.jobs import fields as f
+from core.jobs.fields import JobConfig as JobConfig
+from core.jobs.fields import option as option
 
 
 class DemoBaseConfig(JobConfig):
@@ -119,9 +110,7 @@ class PPOConfig(JobConfig):
         advanced=True,
         gt=0,
     )
-    failure_score: float = option(
-        -0.5, "Score of an answer that is empty or never ends.", "空回答或未结束回答的固定得分。", advanced=True, le=0
-    )
+    failure_score: float = f.failure_score()
     eos_penalty: float = option(
         0.0,
         "Taken off the score of an answer that never ends, beside the failure score.",
@@ -179,41 +168,16 @@ class PPOConfig(JobConfig):
     sample_batch_size: int = option(
         0, "Rows generated together; 0 means the whole rollout.", "同时生成的行数；0 表示整轮。", advanced=True, ge=0
     )
-    max_unscored: float = option(
-        0.1,
-        "A rollout goes over to rules only when the teacher leaves more than this share of its finished answers unscored.",
-        "教师未评分的比例超过该值时，整轮改为仅用规则。",
-        advanced=True,
-        ge=0,
-        lt=1,
-    )
-    teacher_wait_minutes: float = option(
-        10.0,
-        "How long to wait for a teacher that is down while rules alone cannot stand in yet (too few answers with both scores).",
-        "教师不可用且尚不能以规则代替（双评分样本不足）时的最长等待（分钟）。",
-        advanced=True,
-        ge=0,
-    )
+    max_unscored: float = f.max_unscored()
+    teacher_wait_minutes: float = f.teacher_wait_minutes()
     rollout_engine: Literal["transformers", "vllm"] = option(
         "transformers",
         "What samples the rollouts; vllm needs a GPU and the vllm package.",
         "采样引擎；vllm 需要 GPU 与 vllm 包。",
         advanced=True,
     )
-    gradient_checkpointing: Literal["auto", "on", "off"] = option(
-        "auto",
-        "Recompute activations to save memory: auto (on a GPU only), on, off.",
-        "以重算激活换取显存：auto（仅在 GPU 上）、on、off。",
-        advanced=True,
-    )
-    num_processes: int = option(
-        1,
-        "Processes (one per GPU) that share each update; above 1 the job runs under accelerate launch.",
-        "共同完成每次更新的进程数（每块 GPU 一个）；大于 1 时通过 accelerate launch 启动。",
-        advanced=True,
-        ge=1,
-        le=64,
-    )
+    gradient_checkpointing: Literal["auto", "on", "off"] = f.checkpointing()
+    num_processes: int = f.num_processes()
     decay: bool = option(True, "Lower the learning rate linearly to a fifth.", "学习率线性降至五分之一。", advanced=True)
     save_steps: int = option(4, "Write a checkpoint every N rollouts.", "每 N 轮保存检查点。", advanced=True, ge=1)
     sample_steps: int = option(4, "Write a table of samples every N rollouts.", "每 N 轮写出样本表。", advanced=True, ge=1)

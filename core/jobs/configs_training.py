@@ -11,29 +11,8 @@ from typing import Any, Literal
 from pydantic import ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from core.jobs.configs import JobConfig, option
-
-
-def num_processes() -> Any:
-    """The field every training has that can run on several devices of one machine."""
-    return option(
-        1,
-        "Processes (one per GPU) that share each update; above 1 the job runs under accelerate launch.",
-        "共同完成每次更新的进程数（每块 GPU 一个）；大于 1 时通过 accelerate launch 启动。",
-        advanced=True,
-        ge=1,
-        le=64,
-    )
-
-
-def checkpointing() -> Any:
-    """Recompute activations in the backward pass: less memory, about a fifth slower."""
-    return option(
-        "auto",
-        "Recompute activations to save memory: auto (on a GPU only), on, off.",
-        "以重算激活换取显存：auto（仅在 GPU 上）、on、off。",
-        advanced=True,
-    )
+from core.jobs import fields as f
+from core.jobs.fields import JobConfig, option
 
 
 class SFTConfig(JobConfig):
@@ -85,9 +64,9 @@ class SFTConfig(JobConfig):
         advanced=True,
         ge=0,
     )
-    gradient_checkpointing: Literal["auto", "on", "off"] = checkpointing()
+    gradient_checkpointing: Literal["auto", "on", "off"] = f.checkpointing()
     save_steps: int = option(50, "Write a checkpoint every N updates.", "每 N 步保存检查点。", advanced=True, ge=1)
-    num_processes: int = num_processes()
+    num_processes: int = f.num_processes()
     seed: int = option(0, "Seed of weights, data order and dropout.", "随机种子。", ge=0)
 
     @field_validator("packing")
@@ -137,29 +116,14 @@ class GRPOConfig(JobConfig):
     )
     max_new_tokens: int = option(160, "Longest completion in tokens.", "回答最大词元数。", ge=1)
     temperature: float = option(1.0, "Sampling temperature during rollouts.", "采样温度。", advanced=True, gt=0)
-    failure_score: float = option(
-        -0.5, "Score of an answer that is empty or never ends.", "空回答或未结束回答的固定得分。", advanced=True, le=0
-    )
-    max_unscored: float = option(
-        0.1,
-        "A rollout goes over to rules only when the teacher leaves more than this share of its finished answers unscored.",
-        "教师未评分的比例超过该值时，整轮改为仅用规则。",
-        advanced=True,
-        ge=0,
-        lt=1,
-    )
-    teacher_wait_minutes: float = option(
-        10.0,
-        "How long to wait for a teacher that is down while rules alone cannot stand in yet (too few answers with both scores).",
-        "教师不可用且尚不能以规则代替（双评分样本不足）时的最长等待（分钟）。",
-        advanced=True,
-        ge=0,
-    )
+    failure_score: float = f.failure_score()
+    max_unscored: float = f.max_unscored()
+    teacher_wait_minutes: float = f.teacher_wait_minutes()
     sample_steps: int = option(4, "Write a table of samples every N rollouts.", "每 N 轮写出样本表。", advanced=True, ge=1)
     decay: bool = option(True, "Lower the learning rate linearly to a fifth.", "学习率线性降至五分之一。", advanced=True)
-    gradient_checkpointing: Literal["auto", "on", "off"] = checkpointing()
+    gradient_checkpointing: Literal["auto", "on", "off"] = f.checkpointing()
     save_steps: int = option(4, "Write a checkpoint every N rollouts.", "每 N 轮保存检查点。", advanced=True, ge=1)
-    num_processes: int = num_processes()
+    num_processes: int = f.num_processes()
     seed: int = option(0, "Seed of sampling and data order.", "随机种子。", ge=0)
 
     @field_validator("num_generations", "mini_batch_size")
@@ -211,9 +175,9 @@ class PreferencesConfig(JobConfig):
         advanced=True,
         ge=16,
     )
-    gradient_checkpointing: Literal["auto", "on", "off"] = checkpointing()
+    gradient_checkpointing: Literal["auto", "on", "off"] = f.checkpointing()
     save_steps: int = option(50, "Write a checkpoint every N updates.", "每 N 步保存检查点。", advanced=True, ge=1)
-    num_processes: int = num_processes()
+    num_processes: int = f.num_processes()
     seed: int = option(0, "Seed of the data order.", "随机种子。", ge=0)
 
     @field_validator("micro_batch_size")
