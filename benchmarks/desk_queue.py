@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import sys
 import tempfile
 import time
@@ -18,70 +17,14 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from sqlalchemy import insert
-
+from benchmarks.load.fill import fill
 from core.desk import mailbox, queue, search
 from core.desk.draw import make_draw
 from core.desk.queue import Wish
 from core.home import open_home
 from core.jobs.configs_review import DrawConfig
 from core.settings import load_settings
-from db import tables as t
-from db.base import utc_now
-from db.engine import database, read_session, write_session
-
-TOPICS = ("chest", "child", "drugs", "skin", "eye", "pregnancy", "mind", "bones")
-EN = "I have had {a} for {n} days and {b}. Can I take {drug}?".format
-ZH = "我{a}已经{n}天，还{b}，可以吃{drug}吗？".format
-WORDS = {
-    "en": (
-        ("chest pain", "a rash", "fever", "back pain"),
-        ("cold sweat", "no appetite", "blurred vision"),
-        ("ibuprofen", "warfarin", "aspirin"),
-    ),
-    "zh": (("胸口痛", "起皮疹", "发烧", "腰痛"), ("出冷汗", "没胃口", "视力模糊"), ("布洛芬", "华法林", "阿司匹林")),
-}
-
-
-def fill(num: int) -> list[int]:
-    """Rows by the thousand; returns the readers."""
-    rng = random.Random(0)
-    now = utc_now()
-    with write_session() as session:
-        people = [t.User(username=f"doc{n}", display_name=f"Dr {n}", role="clinician") for n in range(20)]
-        session.add_all([*people, t.Dataset(name="bench", kind="prompts"), t.ModelVersion(name="v1", kind="sft")])
-        session.flush()
-        readers = [person.id for person in people]
-    for start in range(1, num + 1, 5000):
-        samples: list[dict[str, Any]] = []
-        completions: list[dict[str, Any]] = []
-        conflicts: list[dict[str, Any]] = []
-        for i in range(start, min(start + 5000, num + 1)):
-            language = "zh" if i % 2 else "en"
-            a, b, drug = (rng.choice(words) for words in WORDS[language])
-            text = (ZH if language == "zh" else EN)(a=a, b=b, drug=drug, n=i)
-            samples.append(
-                {"id": i, "dataset_id": 1, "text": text, "messages": [{"role": "user", "content": text}], "language": language, "split": "train",  # noqa: E501
-                 "content_hash": str(i), "category": rng.choice(TOPICS), "risk": rng.choice(("low", "medium", "high")), "source": "", "meta": {}, "created_at": now}  # noqa: E501
-            )  # fmt: skip
-            answer = text * 3
-            completions.append(
-                {"id": i, "sample_id": i, "text": answer, "thinking": text, "answer": answer, "content_hash": str(i), "model_version_id": 1,
-                 "source": "sampled", "finish_reason": "stop", "decoding": {}, "created_at": now}
-            )  # fmt: skip
-            conflicts.append(
-                {"id": i, "completion_id": i, "sample_id": i, "kind": "score_gap", "gap": rng.random(), "priority": rng.random(), "advice": "",  # noqa: E501
-                 "status": "adjudicated" if i % 10 == 0 else "open", "version": 0, "overlap": 1, "created_at": now}
-            )  # fmt: skip
-        signed = [
-            {"conflict_id": row["id"], "user_id": readers[row["id"] // 10 % 20], "stage": "signed", "client_id": f"bench-{row['id']}",
-             "verdict": "minor", "criteria": {}, "marks": {}, "note": "", "revision_reason": "", "because": [], "role": "reader", "taken": {}, "created_at": now}  # noqa: E501
-            for row in conflicts if row["status"] == "adjudicated"
-        ]  # fmt: skip
-        with write_session() as session:
-            for table, rows in ((t.Sample, samples), (t.Completion, completions), (t.Conflict, conflicts), (t.Adjudication, signed)):
-                session.execute(insert(table), rows)
-    return readers
+from db.engine import database, read_session
 
 
 def timed(name: str, run: Callable[[int], object], readers: list[int], rounds: int) -> None:
