@@ -24,7 +24,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from core import accounts
 from core.home import Home, open_home
@@ -34,6 +34,8 @@ from db.engine import database
 PASSWORD = "a calm morning round"
 ROLES = ("clinician", "product", "engineer", "admin")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+expect.set_options(timeout=30_000)  # like every other wait here: these tests look at what is shown, not at how fast a busy machine shows it
 
 
 def free_port() -> int:
