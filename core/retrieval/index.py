@@ -1,49 +1,55 @@
-"""A search index: one folder per version, built in a scratch folder and put in place by one rename.
+"""A search index: entries pooled in one lexical and one dense channel, found entries collapsed to the best per chunk.
 
-    manifest.json   format, tokeniser, counts, chunking, SHA-256 of every file
-    chunks.jsonl    one chunk per line; the line number is the chunk's number
-    lexical/        tantivy: the two views of our own tokens (`core.retrieval.tokens`), scored by BM25 and summed
+    manifest.json   format, tokeniser, counts, chunking, encoder, FAISS type, SHA-256 of every file
+    chunks.npy, entries.npy, documents.jsonl, texts-*.jsonl      core.retrieval.entries
+    lexical/        core.retrieval.lexical
+    dense.faiss     core.retrieval.dense (absent without an encoder)
 
-Invariants: a folder without a valid manifest is never opened, a file that differs from its checksum is refused, and a
-version once published is never changed. A dense channel is absent on purpose: without trained weights it lowers every
-metric (docs/benchmarks_retrieval.md). Called by training.index (build) and core.ask (search).
+Pseudo-questions stand in the same channels as the chunks they belong to: measured, pooling beats fusing two lists by a third.
+Invariants: a folder without a valid manifest is never opened, a file that differs from its checksum is refused, and a version
+once published never changes (core.retrieval.versions_on_disk). Built and updated by core.retrieval.index_build, opened by
+whoever searches; safe between threads.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import shutil
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import tantivy
-
 from core.errors import Unavailable, UserError
 from core.retrieval.chunk import Chunk
+from core.retrieval.dense import Dense, DenseModel, Encoder, Vectors
+from core.retrieval.entries import SYN, DocumentRow, Entry, Store
 from core.retrieval.fuse import rrf
-from core.retrieval.tokens import singles, tokenise, without_question_words
+from core.retrieval.index_build import build_index, update_index
+from core.retrieval.lexical import TOKENISER, Lexical
+from core.retrieval.versions_on_disk import FORMAT, check_files, publish, read_manifest
 
-FORMAT = 1
-#: Changes whenever tokens would differ for the same text: an index built by other tokens is refused.
-TOKENISER = "pairs+singles-1"
-#: Weight of the single-character view beside the pairs, chosen on the training pairs of two Chinese sets.
-SINGLES_WEIGHT = 1.5
+__all__ = ["Entry", "Found", "Hit", "Index", "LexicalIndex", "build_index", "load_index", "open_index", "publish", "update_index"]
+
 #: What a model made of the question may help, but must not outvote it.
 OTHER_WORDINGS_WEIGHT = 0.5
 #: How many hits of each wording go into the fusion.
 DEPTH = 50
-WRITER_MEMORY = 64_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A chunk and the entry that let it in: the chunk itself ("original") or a pseudo-question of it ("syn"), with its text."""
+
+    parent: int
+    score: float
+    entry: int
+    kind: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A chunk found. `score` is the fused score, `bm25` the score under the first wording that found it.
+    """A chunk found by several wordings. `score` is the fused score, `bm25` the score under the first wording that found it.
 
     `doors` names the wordings that found it (keys of the `search` argument).
     """
@@ -55,86 +61,92 @@ class Hit:
     doors: tuple[str, ...]
 
 
-def build_index(chunks: Iterable[Chunk], folder: Path, about: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Write a complete index into `folder` (emptied first) and return its manifest; `about` is copied into it."""
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "lexical").mkdir(parents=True)
-    schema = _schema()
-    writer = tantivy.Index(schema, str(folder / "lexical")).writer(heap_size=WRITER_MEMORY, num_threads=1)
-    num_chunks, files = 0, set()
-    with (folder / "chunks.jsonl").open("w", encoding="utf-8") as lines:
-        for number, chunk in enumerate(chunks):
-            lines.write(json.dumps(asdict(chunk), ensure_ascii=False) + "\n")
-            text = "\n".join(filter(None, [chunk.title, chunk.section, chunk.text]))
-            writer.add_document(tantivy.Document(pairs=" ".join(tokenise(text)), singles=" ".join(singles(text)), number=number))
-            num_chunks += 1
-            files.add(chunk.file)
-    writer.commit()
-    writer.wait_merging_threads()
-    manifest = {
-        "format": FORMAT,
-        "tokeniser": TOKENISER,
-        "channels": ["lexical"],
-        "num_chunks": num_chunks,
-        "num_documents": len(files),
-        **(about or {}),
-        "files": {str(p.relative_to(folder)): _sha256(p) for p in _index_files(folder)},
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
-    return manifest
-
-
-def publish(scratch: Path, target: Path) -> None:
-    """Put a finished scratch folder in its place in one step. A half-written version can therefore not exist.
-
-    Raises FileExistsError when `target` is there already: a published version is never replaced.
-    """
-    if target.exists():
-        raise FileExistsError(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch.rename(target)
-
-
-class LexicalIndex:
+class Index:
     """An opened version. Safe to share between threads: nothing in it changes."""
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
-        self.manifest = manifest
-        self._schema = _schema()
+        """Raises Unavailable("ask.index_damaged") when the parts do not belong together. Checksums are `load_index`'s business."""
+        self.folder, self.manifest = folder, manifest
+        part = "chunks.npy"
         try:
-            self._searcher = tantivy.Index(self._schema, str(folder / "lexical")).searcher()
-        except ValueError as error:
-            raise Unavailable("ask.index_damaged", file="lexical", path=folder) from error
-        self._lines = (folder / "chunks.jsonl").read_bytes().splitlines()
-        if not self._searcher.num_docs == len(self._lines) == manifest["num_chunks"]:
-            raise Unavailable("ask.index_damaged", file="chunks.jsonl", path=folder)
+            self._store = Store(folder)
+            part = "lexical"
+            self._lexical = Lexical(folder / "lexical")
+            part = "dense.faiss"
+            model = manifest.get("encoder")
+            self.dense_model = DenseModel(model["name"], model["hash"], model["dimension"]) if model else None
+            self._dense = Dense(folder / part, manifest["dense"], self.dense_model.dimension) if self.dense_model else None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Unavailable("ask.index_damaged", file=part, path=folder) from error
+        sizes = {self._store.num_entries, len(self._lexical), manifest["num_entries"]} | ({len(self._dense)} if self._dense else set())
+        if len(sizes) > 1 or len(self._store) != manifest["num_chunks"]:
+            raise Unavailable("ask.index_damaged", file="entries.npy", path=folder)
+        #: how many entries a chunk has on average: so many more must be looked at in order to find so many chunks
+        self._crowd = max(1, round(self._store.num_entries / max(1, len(self._store))))
 
     def __len__(self) -> int:
-        return len(self._lines)
+        """Living chunks. Their numbers have gaps after an update: see `numbers`."""
+        return len(self._store)
 
-    def chunk(self, number: int) -> Chunk:
-        """The chunk of that number."""
-        return Chunk(**json.loads(self._lines[number]))
+    @property
+    def numbers(self) -> list[int]:
+        """The living chunk numbers, ascending."""
+        return self._store.numbers
 
-    def siblings(self, number: int) -> list[int]:
+    @property
+    def num_entries(self) -> int:
+        return self._store.num_entries
+
+    @property
+    def documents(self) -> dict[str, DocumentRow]:
+        """The documents by name."""
+        return self._store.documents
+
+    @property
+    def store(self) -> Store:
+        """Texts and tables, for whoever builds the next version."""
+        return self._store
+
+    def chunk(self, parent: int) -> Chunk:
+        """The chunk of that number. Raises KeyError when no living chunk has it."""
+        return self._store.chunk(parent)
+
+    def entry(self, number: int) -> Entry:
+        """The entry of that number. Raises KeyError when there never was one."""
+        return self._store.entry(number)
+
+    def questions(self, parent: int) -> list[Entry]:
+        """The pseudo-questions of a chunk."""
+        return self._store.questions(parent)
+
+    def siblings(self, parent: int) -> list[int]:
         """Numbers of the other chunks of the same document, in its order."""
-        file = self.chunk(number).file
-        found = []
-        for step in (-1, 1):
-            other = number + step
-            while 0 <= other < len(self) and self.chunk(other).file == file:
-                found.append(other)
-                other += step
-        return sorted(found)
+        return self._store.siblings(parent)
 
     def weight(self, token: str) -> float:
-        """How much finding this token says: its inverse document frequency among the chunks (BM25's)."""
-        is_lone = len(token) == 1  # inside a document a lone character usually stands in a run
-        frequency = self._searcher.doc_freq("singles" if is_lone else "pairs", token)
-        return math.log(1 + (len(self) - frequency + 0.5) / (frequency + 0.5))
+        """How much finding this token says: its inverse document frequency among the entries (BM25's)."""
+        return self._lexical.weight(token)
+
+    def lexical(self, text: str, depth: int = 30, *, with_syn: bool = True) -> list[Found]:
+        """Chunks by BM25, best first, at most `depth`. A text without a searchable token finds nothing."""
+        return self._collapsed(lambda limit: self._lexical.search(text, limit), depth, with_syn)
+
+    def dense(self, vector: Vectors, depth: int = 30, *, with_syn: bool = True) -> list[Found]:
+        """Chunks by cosine, best first, at most `depth`; none when the index has no dense channel.
+
+        `vector` (d,) must come from the encoder that `require` accepts. Raises UserError("index.other_dimension").
+        """
+        dense = self._dense
+        return self._collapsed(lambda limit: dense.search(vector, limit), depth, with_syn) if dense else []
+
+    def require(self, encoder: Encoder) -> None:
+        """Raises UserError("index.no_dense" / "index.other_encoder") unless questions encoded by `encoder` can be searched here."""
+        if self.dense_model is None:
+            raise UserError("index.no_dense", path=self.folder)
+        self.dense_model.require(encoder)
 
     def search(self, wordings: dict[str, str], top_k: int = 5) -> list[Hit]:
-        """Search every wording of a question (name -> text) and fuse the rankings by RRF. Best first, at most `top_k`.
+        """Search every wording of a question (name -> text) lexically and fuse the rankings by RRF. Best first, at most `top_k`.
 
         The first wording leads: the others count half. A wording without a searchable token finds nothing.
         """
@@ -149,57 +161,47 @@ class LexicalIndex:
 
     def ranking(self, text: str, depth: int = DEPTH) -> list[tuple[int, float]]:
         """Chunk numbers with their BM25 scores for one wording, best first."""
-        subject = without_question_words(text)
-        clauses = []
-        for field, tokens, weight in (("pairs", tokenise(subject), 1.0), ("singles", singles(subject), SINGLES_WEIGHT)):
-            for token, times in Counter(tokens).items():
-                query = tantivy.Query.term_query(self._schema, field, token, "freq")
-                clauses.append((tantivy.Occur.Should, tantivy.Query.boost_query(query, weight * times)))
-        if not clauses:
-            return []
-        found = self._searcher.search(tantivy.Query.boolean_query(clauses), depth).hits
-        return [(int(self._searcher.doc(address)["number"][0]), float(score)) for score, address in found]
+        return [(f.parent, f.score) for f in self.lexical(text, depth)]
+
+    def _collapsed(self, search: Callable[[int], list[tuple[int, float]]], depth: int, with_syn: bool) -> list[Found]:
+        """The best entry of each chunk. Looks deeper until `depth` chunks are found or nothing is left."""
+        entries = self._store.entries
+        limit = depth * self._crowd
+        while True:
+            found = search(limit)
+            best: dict[int, tuple[int, float]] = {}
+            for number, score in found:
+                row = entries[number]
+                if with_syn or row["kind"] != SYN:
+                    best.setdefault(int(row["parent"]), (number, score))
+            if len(best) >= depth or len(found) < limit or limit >= len(entries):
+                break
+            limit *= 4
+        first = list(best.items())[:depth]
+        return [self._found(parent, number, score) for parent, (number, score) in first]
+
+    def _found(self, parent: int, number: int, score: float) -> Found:
+        entry = self._store.entry(number)
+        return Found(parent, score, number, entry.kind, entry.text)
 
 
 @lru_cache(maxsize=4)
-def open_index(folder: Path) -> LexicalIndex:
+def open_index(folder: Path) -> Index:
     """Open a published version and keep it open for the next call. Raises as `load_index`."""
     return load_index(folder)
 
 
-def load_index(folder: Path) -> LexicalIndex:
+def load_index(folder: Path) -> Index:
     """Open a version after checking every file against its manifest.
 
     Raises Unavailable("ask.index_missing" / "ask.index_damaged") and UserError("ask.index_other_format").
     """
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        expected = dict(manifest["files"])
-    except FileNotFoundError as error:
-        raise Unavailable("ask.index_missing", path=folder) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Unavailable("ask.index_damaged", file="manifest.json", path=folder) from error
+    manifest = read_manifest(folder)
     if (manifest.get("format"), manifest.get("tokeniser")) != (FORMAT, TOKENISER):
         raise UserError("ask.index_other_format", found=f"{manifest.get('format')}/{manifest.get('tokeniser')}", path=folder)
-    for name, digest in expected.items():
-        path = folder / name
-        if not path.is_file() or _sha256(path) != digest:
-            raise Unavailable("ask.index_damaged", file=name, path=folder)
-    return LexicalIndex(folder, manifest)
+    check_files(folder, manifest)
+    return Index(folder, manifest)
 
 
-def _schema() -> tantivy.Schema:
-    builder = tantivy.SchemaBuilder()
-    builder.add_text_field("pairs", tokenizer_name="whitespace", index_option="freq")
-    builder.add_text_field("singles", tokenizer_name="whitespace", index_option="freq")
-    builder.add_integer_field("number", stored=True, fast=True)
-    return builder.build()
-
-
-def _index_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json" and p.suffix != ".lock")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+#: the name it had while there was one channel
+LexicalIndex = Index

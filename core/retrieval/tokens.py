@@ -45,6 +45,22 @@ def singles(text: str) -> list[str]:
     return [t for m in UNIT.finditer(normalise(text)) for t in (m["cjk"] or [_word(m)])]
 
 
+def both_views(text: str) -> tuple[list[str], list[str]]:
+    """`tokenise(text)` and `singles(text)` in one pass, for whoever needs both of a long text."""
+    pairs: list[str] = []
+    lone: list[str] = []
+    for match in UNIT.finditer(normalise(text)):
+        run = match["cjk"]
+        if run is None:
+            word = _word(match)
+            pairs.append(word)
+            lone.append(word)
+        else:
+            pairs += [run[i : i + 2] for i in range(len(run) - 1)] if len(run) > 1 else [run]
+            lone += run
+    return pairs, lone
+
+
 def without_question_words(text: str) -> str:
     """A question reduced to its subject, for searching; the question itself when nothing else would be left."""
     subject = QUESTION_PHRASES.sub(" ", normalise(text))

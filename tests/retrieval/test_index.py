@@ -61,7 +61,7 @@ def test_odd_questions_find_nothing_and_break_nothing(folder: Path, question: st
     assert load_index(folder).search({"question": question}) == [] or question in ("what is it", '"+(pairs:')
 
 
-@pytest.mark.parametrize("victim", ["chunks.jsonl", "lexical/meta.json", "manifest.json"])
+@pytest.mark.parametrize("victim", ["texts-00001.jsonl", "chunks.npy", "entries.npy", "lexical/meta.json", "manifest.json"])
 def test_a_changed_file_is_refused(folder: Path, victim: str) -> None:
     path = folder / victim
     data = path.read_bytes()
@@ -125,7 +125,7 @@ def test_a_retried_job_builds_nothing_twice(home: Home, tmp_path: Path) -> None:
     run_index(run)
     assert versions() == [(1, True, "indexes/mine/v000001")]
     assert (home.indexes / "mine" / "v000001" / "manifest.json").stat().st_mtime_ns == made
-    (home.indexes / "mine" / "v000001" / "chunks.jsonl").write_text("broken")
+    (home.indexes / "mine" / "v000001" / "documents.jsonl").write_text("broken")
     run_index(run)
     assert len(load_index(home.indexes / "mine" / "v000001")) == 1, "a version broken on the way is built again"
 
