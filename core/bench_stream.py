@@ -72,7 +72,8 @@ async def stream_pair(user_id: int, pair: Pair, decoding: Decoding) -> AsyncGene
     """Frames until both sides have ended; the last one is ready or void, with notices. Faults of a side are inside the frame."""
     started = time.monotonic()
     sides = (_Side(pair.left), _Side(pair.right))
-    tasks = [asyncio.create_task(_fill(side, pair.prompt.messages, decoding)) for side in sides]
+    chats = (pair.left_messages, pair.right_messages)
+    tasks = [asyncio.create_task(_fill(side, chat, decoding)) for side, chat in zip(sides, chats, strict=True)]
     is_closed = False
     try:
         shown, shown_at = None, 0.0

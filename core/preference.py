@@ -7,22 +7,22 @@ given once per pair, before the names are known, and is never changed; a pair wi
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from secrets import SystemRandom
+from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from core import safety
+from core.bench_sides import Contestant, chance_of_left, find_evidence, messages_with
 from core.completions import split_completion
 from core.datasets import store_completions, to_completion, to_prompt
 from core.errors import Conflicting, NotFound, UserError
 from core.models import get_version, require_role
-from core.records import Prompt, Role, Vote
+from core.records import Message, Prompt, Role, Vote
 from core.rewards import normalised_rules
 from core.scoring import Scored, open_scorer, store_scores
 from db import tables as t
@@ -30,8 +30,7 @@ from db.engine import read_session, write_session
 
 VOTERS = (Role.PRODUCT, Role.ENGINEER, Role.ADMIN)
 REASONS = ("safer", "more_complete", "clearer", "shorter", "kinder", "other")
-#: a blind pair may lean this far to one side before the next one is placed on the other
-MAX_LEAN = 2
+COIN = SystemRandom()
 
 Mode = Literal["blind", "open"]
 
@@ -47,7 +46,8 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A comparison about to be streamed. `left` and `right` are version names and stay on the server in a blind pair."""
+    """A comparison about to be streamed. `left` and `right` are version names and stay on the server in a blind pair, and so does
+    which side reads passages before the question: `left_messages` and `right_messages` are what each is sent."""
 
     id: int
     mode: Mode
@@ -55,6 +55,10 @@ class Pair:
     right: str
     prompt: Prompt
     is_toy: bool
+    left_messages: tuple[Message, ...]
+    right_messages: tuple[Message, ...]
+    left_with_evidence: bool = False
+    right_with_evidence: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +81,20 @@ class RevealedSide:
     is_toy: bool
     thinking: str
     seconds: float | None
+    with_evidence: bool = False
+
+    @property
+    def contestant(self) -> Contestant:
+        return Contestant(self.version_id, self.with_evidence)
 
 
 @dataclass(frozen=True, slots=True)
 class Reveal:
+    """Both sides, and the passages that stood before the question where a side had evidence."""
+
     left: RevealedSide
     right: RevealedSide
+    evidence: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,39 +123,64 @@ def voter(session: Session, user_id: int) -> t.User:
     return require_role(session.get(t.User, user_id), *VOTERS)
 
 
-def first_stands_left(user_id: int, low_id: int, high_id: int, *, num_low_left: int, num_high_left: int) -> bool:
-    """Should the version with the lower id stand left in this person's next blind pair of these two?
-
-    A big-stick design (Soares and Wu 1983): a hash decides, so that a person cannot foresee the sides from the last reveal,
-    until one side leads by `MAX_LEAN`; then the other is due. Deterministic: the same history gives the same place.
-    """
-    lean = num_low_left - num_high_left
-    if abs(lean) >= MAX_LEAN:
-        return lean < 0
-    ordinal = num_low_left + num_high_left
-    return hashlib.sha256(f"{user_id}|{low_id}|{high_id}|{ordinal}".encode()).digest()[0] % 2 == 0
-
-
-def open_pair(user_id: int, first: str, second: str, sample_id: int, *, mode: Mode, decoding: Decoding) -> Pair:
+def open_pair(
+    user_id: int,
+    first: str,
+    second: str,
+    sample_id: int,
+    *,
+    mode: Mode,
+    decoding: Decoding,
+    first_with_evidence: bool = False,
+    second_with_evidence: bool = False,
+) -> Pair:
     """Make the pair before anything is streamed. Open mode keeps the chosen sides; blind mode places them.
 
-    Raises Forbidden, UserError("bench.same_version"), NotFound("models.no_such_version" / "bench.no_such_question").
+    Raises Forbidden, UserError("bench.same_version"), NotFound("models.no_such_version" / "bench.no_such_question") and, where a side
+    is to have evidence, what `core.evidence.passages` raises.
     """
-    with write_session() as session:
-        user = voter(session, user_id)
-        if first == second:
-            raise UserError("bench.same_version")
-        one, two = get_version(session, first), get_version(session, second)
+    if (first, first_with_evidence) == (second, second_with_evidence):
+        raise UserError("bench.same_version")
+    with read_session() as session:
+        voter(session, user_id)
         sample = session.get(t.Sample, sample_id)
         if sample is None:
             raise NotFound("bench.no_such_question")
-        left, right = (one, two) if mode == "open" else _placed(session, user.id, one, two)
+        prompt = to_prompt(sample)
+    evidence = find_evidence(prompt) if first_with_evidence or second_with_evidence else []
+    with write_session() as session:
+        user = voter(session, user_id)
+        one, two = get_version(session, first), get_version(session, second)
+        sides = [Contestant(one.id, first_with_evidence), Contestant(two.id, second_with_evidence)]
+        if mode == "blind" and not _is_first_left(session, user.id, *sides):
+            sides.reverse()
+        left, right = sides
         row = t.BenchPair(
-            user_id=user.id, sample_id=sample.id, left_version_id=left.id, right_version_id=right.id, mode=mode, decoding=asdict(decoding)
+            user_id=user.id,
+            sample_id=sample_id,
+            left_version_id=left.version_id,
+            right_version_id=right.version_id,
+            mode=mode,
+            decoding=asdict(decoding),
+            left_with_evidence=left.with_evidence,
+            right_with_evidence=right.with_evidence,
+            evidence=evidence,
         )
         session.add(row)
         session.flush()
-        return Pair(row.id, mode, left.name, right.name, to_prompt(sample), one.is_toy or two.is_toy)
+        names = {one.id: one.name, two.id: two.name}
+        return Pair(
+            row.id,
+            mode,
+            names[left.version_id],
+            names[right.version_id],
+            prompt,
+            one.is_toy or two.is_toy,
+            left_messages=messages_with(prompt, evidence if left.with_evidence else None),
+            right_messages=messages_with(prompt, evidence if right.with_evidence else None),
+            left_with_evidence=left.with_evidence,
+            right_with_evidence=right.with_evidence,
+        )
 
 
 def close_pair(user_id: int, pair_id: int, left: Produced, right: Produced) -> bool:
@@ -162,10 +199,13 @@ def close_pair(user_id: int, pair_id: int, left: Produced, right: Produced) -> b
                 [(prompt, split_completion(side.text, side.finish_reason))],
                 model_version_id=version_id,
                 source="bench",
-                decoding=pair.decoding,
+                decoding=pair.decoding | ({"with_evidence": True} if has_evidence else {}),
                 job_id=None,
             )[0]
-            for side, version_id in ((left, pair.left_version_id), (right, pair.right_version_id))
+            for side, version_id, has_evidence in (
+                (left, pair.left_version_id, pair.left_with_evidence),
+                (right, pair.right_version_id, pair.right_with_evidence),
+            )
         ]
         pair.left_completion_id, pair.right_completion_id = ids
         pair.decoding = {**pair.decoding, "left_s": round(left.seconds, 3), "right_s": round(right.seconds, 3)}
@@ -231,29 +271,30 @@ def reveal(user_id: int, pair_id: int) -> Reveal:
         if pair.mode == "blind" and not _has_ballot(session, pair):
             raise Conflicting("bench.vote_first")
         sides = [
-            _revealed(session, version_id, completion_id, pair.decoding.get(key))
-            for version_id, completion_id, key in (
-                (pair.left_version_id, pair.left_completion_id, "left_s"),
-                (pair.right_version_id, pair.right_completion_id, "right_s"),
+            _revealed(session, version_id, completion_id, pair.decoding.get(key), has_evidence)
+            for version_id, completion_id, key, has_evidence in (
+                (pair.left_version_id, pair.left_completion_id, "left_s", pair.left_with_evidence),
+                (pair.right_version_id, pair.right_completion_id, "right_s", pair.right_with_evidence),
             )
         ]
-    return Reveal(sides[0], sides[1])
+        return Reveal(sides[0], sides[1], tuple(pair.evidence))
 
 
-def _placed(session: Session, user_id: int, one: t.ModelVersion, two: t.ModelVersion) -> tuple[t.ModelVersion, t.ModelVersion]:
-    low, high = sorted((one, two), key=lambda v: v.id)
-    shown = session.scalars(
-        select(t.BenchPair.left_version_id).where(
+def _is_first_left(session: Session, user_id: int, first: Contestant, second: Contestant) -> bool:
+    """The coin's word on where `first` stands in this person's next blind pair of these two."""
+    counts = []
+    for left, right in ((first, second), (second, first)):
+        query = select(func.count(t.BenchPair.id)).where(
             t.BenchPair.user_id == user_id,
             t.BenchPair.mode == "blind",
             t.BenchPair.status != "void",
-            t.BenchPair.left_version_id.in_((low.id, high.id)),
-            t.BenchPair.right_version_id.in_((low.id, high.id)),
+            t.BenchPair.left_version_id == left.version_id,
+            t.BenchPair.left_with_evidence == left.with_evidence,
+            t.BenchPair.right_version_id == right.version_id,
+            t.BenchPair.right_with_evidence == right.with_evidence,
         )
-    )
-    counts = Counter(shown)
-    is_low_left = first_stands_left(user_id, low.id, high.id, num_low_left=counts[low.id], num_high_left=counts[high.id])
-    return (low, high) if is_low_left else (high, low)
+        counts.append(session.scalar(query) or 0)
+    return COIN.random() < chance_of_left(counts[0], counts[1])
 
 
 def _own_pair(session: Session, user_id: int, pair_id: int, *, is_locked: bool = False) -> t.BenchPair:
@@ -292,7 +333,10 @@ def _file(session: Session, user: t.User, completion_id: int, scored: Scored, no
 
 
 def _store_preference(session: Session, pair: t.BenchPair, vote: t.BenchVote) -> None:
-    """A decisive blind vote between answers that nobody called unsafe is a preference pair."""
+    """A decisive blind vote between answers that nobody called unsafe is a preference pair. With evidence it is none: the prompt of a
+    training pair has no passages in it, so it would teach to cite what is not there."""
+    if pair.left_with_evidence or pair.right_with_evidence:
+        return
     if pair.mode != "blind" or vote.vote not in (Vote.LEFT, Vote.RIGHT) or vote.unsafe_left or vote.unsafe_right:
         return
     left = session.get_one(t.Completion, pair.left_completion_id)
@@ -306,8 +350,8 @@ def _store_preference(session: Session, pair: t.BenchPair, vote: t.BenchVote) ->
     )
 
 
-def _revealed(session: Session, version_id: int, completion_id: int | None, seconds: float | None) -> RevealedSide:
+def _revealed(session: Session, version_id: int, completion_id: int | None, seconds: float | None, has_evidence: bool) -> RevealedSide:
     version = session.get_one(t.ModelVersion, version_id)
     completion = session.get(t.Completion, completion_id) if completion_id is not None else None
     thinking = completion.thinking if completion else ""
-    return RevealedSide(version.id, version.name, version.content_hash, version.kind, version.is_toy, thinking, seconds)
+    return RevealedSide(version.id, version.name, version.content_hash, version.kind, version.is_toy, thinking, seconds, has_evidence)

@@ -58,9 +58,14 @@ class RowSource:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def may_train(self, sample: t.Sample) -> bool:
-        if sample.split in TRAINING:
+        """Neither the sample nor any copy of its question, in whatever dataset, is an evaluation item."""
+        split: str | None = sample.split
+        if split in TRAINING:
+            copy = select(t.Sample.split).where(t.Sample.content_hash == sample.content_hash, t.Sample.split.not_in(TRAINING))
+            split = self.session.scalar(copy.limit(1))
+        if split is None:
             return True
-        self.left_out[f"held_out_{sample.split}"] += 1
+        self.left_out[f"held_out_{split}"] += 1
         return False
 
 
@@ -158,6 +163,7 @@ def adjudications(source: RowSource) -> Iterator[dict[str, Any]]:
             "who_was_right": row.who_was_right,
             "because": row.because,
             "rewritten_answer": row.rewritten_answer,
+            "evidence": row.evidence,
             "guideline_version": row.guideline_version,
             "active_s": row.active_s,
             "reviewer": source.people.of(row.user_id),
@@ -241,9 +247,19 @@ def inspection(source: RowSource) -> Iterator[dict[str, Any]]:
             "safety_flag": judgement.safety_flag if judgement else None,
             "critique": judgement.critique if judgement else "",
             "reward": reward.value if reward else None,
+            **_decided(source.session, completion.id),
             "suggested_answer": suggestion,
             **{f"suggested_{name}": score for name, score in replay(source.scorer, sample, suggestion).items()},
         }
+
+
+def _decided(session: Session, completion_id: int) -> dict[str, Any]:
+    """The newest signed verdict on an answer, and the passages it rests on."""
+    query = select(t.Adjudication).join(t.Conflict, t.Conflict.id == t.Adjudication.conflict_id)
+    query = query.where(t.Conflict.completion_id == completion_id, t.Adjudication.stage == "signed")
+    row = session.scalar(query.order_by(t.Adjudication.id.desc()).limit(1))
+    cited = [f"{one['title']} · {one['section']} ({one['date']}): {one['text']}" for one in row.evidence] if row else []
+    return {"verdict": row.verdict if row else None, "reviewer_note": row.note if row else "", "evidence": cited}
 
 
 def replay(scorer: Scorer, sample: t.Sample, suggestion: str | None) -> dict[str, float | None]:
@@ -289,6 +305,9 @@ def _votes(source: RowSource) -> Iterator[tuple[t.BenchVote, t.BenchPair, t.Samp
         .where(t.BenchPair.mode == "blind", t.BenchPair.status != "void", t.BenchVote.id.in_(first))
     )
     for row in source.session.execute(source.filter.narrow(query, t.BenchVote.created_at).order_by(t.BenchVote.id)).all():
+        if row[1].left_with_evidence or row[1].right_with_evidence:  # the prompt of a training row has no passages in it
+            source.left_out["with_evidence"] += 1
+            continue
         yield row[0], row[1], row[2], row[3], row[4]
 
 

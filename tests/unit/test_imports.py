@@ -15,15 +15,15 @@ import pytest
 from core.settings import ROOT
 
 FRAMEWORKS = {"streamlit", "gradio", "fastapi", "starlette", "uvicorn"}
-HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "datasets", "safetensors"}
+HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "datasets", "safetensors", "sentence_transformers"}
 LAYERS = ("core", "db", "app", "training", "pages")
 #: core without a database: rules, arithmetic and text. Each may import only the others (and packages).
 PURE = {
-    "core.agreement", "core.calibration", "core.completions", "core.conflicts", "core.content", "core.desk.routing", "core.errors",
+    "core.agreement", "core.bench_slices", "core.calibration", "core.completions", "core.conflicts", "core.content", "core.desk.routing", "core.errors",
     "core.expansion", "core.exports.files", "core.i18n", "core.jobs.configs", "core.jobs.configs_evaluation",
     "core.jobs.configs_release", "core.jobs.configs_review", "core.jobs.configs_reward", "core.jobs.configs_teacher",
-    "core.jobs.configs_training", "core.jobs.kinds", "core.lexicons", "core.mentions", "core.notices", "core.outcomes",
-    "core.prompt_sets", "core.ranking", "core.records", "core.retrieval.chunk", "core.retrieval.fuse", "core.retrieval.metrics",
+    "core.jobs.configs_training", "core.jobs.fields", "core.jobs.kinds", "core.lexicons", "core.mentions", "core.notices", "core.outcomes",
+    "core.ordinal_fit", "core.prompt_sets", "core.ranking", "core.records", "core.retrieval.chunk", "core.retrieval.fuse", "core.retrieval.metrics",
     "core.retrieval.tokens", "core.reward_features", "core.reward_limits", "core.reward_watch", "core.rewards", "core.rules",
     "core.sampling", "core.statistics",
 }  # fmt: skip
