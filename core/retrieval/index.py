@@ -127,6 +127,10 @@ class Index:
         """How much finding this token says: its inverse document frequency among the entries (BM25's)."""
         return self._lexical.weight(token)
 
+    def similar(self, token: str, distance: int = 1) -> list[tuple[str, int]]:
+        """Words of the index that may be meant by a misspelt `token` (core.retrieval.lexical.Lexical.similar)."""
+        return self._lexical.similar(token, distance)
+
     def lexical(self, text: str, depth: int = 30, *, with_syn: bool = True) -> list[Found]:
         """Chunks by BM25, best first, at most `depth`. A text without a searchable token finds nothing."""
         return self._collapsed(lambda limit: self._lexical.search(text, limit), depth, with_syn)

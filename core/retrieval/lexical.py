@@ -46,6 +46,18 @@ class Lexical:
         frequency = min(self._searcher.doc_freq("singles" if is_lone else "pairs", token), len(self))
         return math.log(1 + (len(self) - frequency + 0.5) / (frequency + 0.5))
 
+    def similar(self, token: str, distance: int = 1) -> list[tuple[str, int]]:
+        """Words of the index that may be `token` with at most `distance` letters wrong, with the number of entries that hold them.
+
+        They share the first letter, nearly the length and nearly all letters; the caller measures the distance itself.
+        """
+        letters = Counter(token)
+        return [
+            (word, times)
+            for word, times in self._searcher.terms_with_prefix("pairs", token[:1])
+            if abs(len(word) - len(token)) <= distance and (letters - Counter(word)).total() <= distance
+        ]
+
     def search(self, text: str, limit: int) -> list[tuple[int, float]]:
         """Entry numbers with their scores, best first. Empty for a text without a searchable token."""
         pairs, singles = both_views(without_question_words(text))
