@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from core.calibration import LEVELS, CaseRow
+from core.ordinal_fit import LEVELS, CaseRow
 from core.records import Verdict, WhoWasRight
 from db import tables as t
 from db.engine import read_session

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from core import judged_cases
-from core.calibration import MIN_CASES, MIN_SIDE, Change, Table, agreement, sides_changed, unsafe_above, vector
+from core.calibration import MIN_CASES, MIN_SIDE, Change, agreement, sides_changed, unsafe_above
+from core.ordinal_fit import Table, vector
 from core.records import RewardConfig
 from core.reward_limits import weights_of
 

@@ -1,20 +1,16 @@
 """One training run as its page asks about it: what it optimised, how far it drifted, what the teacher cost, what got worse.
 
 Everything is read from the files of the run folder and from rows; nothing is computed that the training did not write. A file that
-an older run or another kind of training did not write is None here, and the page says "not recorded", never zero. Reading is
-cached by the file's size and time, so a page that refreshes while the run is alive reads what has changed. Called by
+an older run or another kind of training did not write is None here, and the page says "not recorded", never zero. Called by
 pages/training_run.py.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +23,7 @@ from core.home import Home, current_home
 from core.jobs import api
 from core.jobs.files import Metrics
 from core.records import JobStatus
+from core.run_records import number, read_json, read_lines, read_rows
 from db import tables as t
 from db.engine import read_session
 
@@ -190,12 +187,12 @@ def open_run(job_id: int, home: Home | None = None) -> RunReport:
         reward_version=str(used) if used else None,
         metrics=metrics.series,
         drift=_drift(folder, metrics.series, job) if job.kind in WITH_REWARD else None,
-        teacher=_teacher(_rows(folder / "teacher_usage.csv")),
-        unscored=_unscored(_rows(folder / "rewards.csv")),
-        hack=_json(folder / "hack_watch.json"),
+        teacher=_teacher(read_rows(folder / "teacher_usage.csv")),
+        unscored=_unscored(read_rows(folder / "rewards.csv")),
+        hack=read_json(folder / "hack_watch.json"),
         worse=_worse(version) if version else None,
-        estimate=_json(folder / "estimate.json"),
-        actuals=_json(folder / "actuals.json"),
+        estimate=read_json(folder / "estimate.json"),
+        actuals=read_json(folder / "actuals.json"),
     )
 
 
@@ -222,7 +219,7 @@ def _weights(version: str) -> Weights | None:
 
 def _drift(folder: Path, series: dict[str, Points], job: t.Job) -> Drift | None:
     kl = series.get("objective/kl") or series.get("kl") or []
-    history = _json(folder / "kl_metrics.json") or {}
+    history = read_json(folder / "kl_metrics.json") or {}
     rollouts = history.get("rollouts") or []
     if not kl and not rollouts:
         return None
@@ -261,7 +258,7 @@ def _picked(samples: list[Sample], others: list[Sample]) -> list[Sample]:
 def samples(path: Path) -> list[Sample]:
     """The lines of samples.jsonl; a half-written last line is left out, a missing file is no lines."""
     found = []
-    for entry in _lines(path):
+    for entry in read_lines(path):
         found.append(
             Sample(
                 rollout=int(entry.get("rollout", 0)),
@@ -279,15 +276,15 @@ def samples(path: Path) -> list[Sample]:
 def _teacher(rows: list[dict[str, str]] | None) -> TeacherUse | None:
     if not rows:
         return None
-    costs = [_float(row.get("cost_usd")) for row in rows]
-    latencies = [value for row in rows if (value := _float(row.get("latency_p95_s"))) is not None]
+    costs = [number(row.get("cost_usd")) for row in rows]
+    latencies = [value for row in rows if (value := number(row.get("latency_p95_s"))) is not None]
     by_rollout = [(float(row["rollout"]), cost) for row, cost in zip(rows, costs, strict=True) if cost is not None]
     return TeacherUse(
         **{
-            name: sum(int(_float(row.get(name)) or 0) for row in rows) for name in ("num_asked", "num_cached", "num_scored", "num_unscored")
+            name: sum(int(number(row.get(name)) or 0) for row in rows) for name in ("num_asked", "num_cached", "num_scored", "num_unscored")
         },
-        prompt_tokens=sum(int(_float(row.get("prompt_tokens")) or 0) for row in rows),
-        completion_tokens=sum(int(_float(row.get("completion_tokens")) or 0) for row in rows),
+        prompt_tokens=sum(int(number(row.get("prompt_tokens")) or 0) for row in rows),
+        completion_tokens=sum(int(number(row.get("completion_tokens")) or 0) for row in rows),
         usd=None if None in costs else math.fsum(cost for cost in costs if cost is not None),
         latency_p95_s=max(latencies, default=None),
         usd_by_rollout=by_rollout,
@@ -343,68 +340,3 @@ def _compared(evaluation_id: int, report: EvaluationReport, comparison: Comparis
     down = [s for s in comparison["slices"] if s["difference"] is not None and s["difference"] < 0]
     down.sort(key=lambda s: s["difference"] or 0.0)
     return Worse(evaluation_id, report["baseline"], comparison, pairs, len(order), tuple(down))
-
-
-def _float(text: str | None) -> float | None:
-    try:
-        return float(text) if text not in (None, "") else None
-    except ValueError:
-        return None
-
-
-def _stamp(path: Path) -> tuple[str, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return str(path), found.st_mtime_ns, found.st_size
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    stamp = _stamp(path)
-    value = _read_json(stamp) if stamp else None
-    return value if isinstance(value, dict) else None
-
-
-def _rows(path: Path) -> list[dict[str, str]] | None:
-    stamp = _stamp(path)
-    return _read_csv(stamp) if stamp else None
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    stamp = _stamp(path)
-    return _read_lines(stamp) if stamp else []
-
-
-@lru_cache(maxsize=16)
-def _read_json(stamp: tuple[str, int, int]) -> Any:
-    try:
-        return json.loads(Path(stamp[0]).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-
-
-@lru_cache(maxsize=8)
-def _read_csv(stamp: tuple[str, int, int]) -> list[dict[str, str]]:
-    try:
-        with Path(stamp[0]).open(encoding="utf-8", newline="") as file:
-            return [row for row in csv.DictReader(file) if (row.get("rollout") or "").isdigit()]
-    except (OSError, ValueError, csv.Error):
-        return []
-
-
-@lru_cache(maxsize=8)
-def _read_lines(stamp: tuple[str, int, int]) -> list[dict[str, Any]]:
-    found = []
-    try:
-        text = Path(stamp[0]).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    for line in text.splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue  # the last line may be half written
-        if isinstance(entry, dict):
-            found.append(entry)
-    return found

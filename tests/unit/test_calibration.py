@@ -12,22 +12,9 @@ import numpy as np
 import pytest
 from scipy.optimize import check_grad
 
-from core.calibration import (
-    LEVELS,
-    Calibration,
-    CaseRow,
-    Fit,
-    Table,
-    _conflict_threshold,
-    _loss,
-    agreement,
-    calibrate,
-    fit,
-    sides_changed,
-    unsafe_above,
-    vector,
-)
+from core.calibration import Calibration, _conflict_threshold, agreement, calibrate, sides_changed, unsafe_above
 from core.errors import UserError
+from core.ordinal_fit import LEVELS, CaseRow, Fit, Table, _loss, fit, vector
 from core.records import Judgement, RewardConfig, RuleScore, Verdict
 from core.reward_limits import safety_margin, violations, weights_of
 from core.rewards import combine, normalised_rules
