@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from core.completions import sentences
 from core.retrieval.tokens import units
 
 CHUNK_TOKENS = 256
 CHUNK_OVERLAP = 64
+#: Longest chunk in characters, in the mode that counts them.
+CHUNK_CHARACTERS = 300
 #: A new section starts a new chunk once the current one holds this share of the limit; shorter ones travel together.
 SECTION_SHARE = 4
+Unit = Literal["token", "character"]
 COMMAS = ",，、;:：）)"
 
 
@@ -66,35 +70,44 @@ class _Piece:
     section: int
 
 
-def chunk_document(document: Document, chunk_tokens: int = CHUNK_TOKENS, chunk_overlap: int = CHUNK_OVERLAP) -> list[Chunk]:
-    """Cut a document into chunks of at most `chunk_tokens` (CJK characters, words and numbers) sharing up to `chunk_overlap`.
+def chunk_document(
+    document: Document, chunk_tokens: int = CHUNK_TOKENS, chunk_overlap: int = CHUNK_OVERLAP, *, unit: Unit = "token"
+) -> list[Chunk]:
+    """Cut a document into chunks of at most `chunk_tokens` units sharing up to `chunk_overlap`.
 
-    The overlap is made of whole sentences of one section. Raises ValueError when it is not smaller than the limit.
+    A unit is a token (CJK character, word, number) or a character (whatever it is, white space between sentences too). The
+    overlap is made of whole sentences of one section. Raises ValueError when it is not smaller than the limit.
     """
     if not 0 <= chunk_overlap < chunk_tokens:
         raise ValueError("the overlap must be smaller than the chunk")
     sections = document.sections or (Section("", 0, len(document.text)),)
     chunks: list[Chunk] = []
     current: list[_Piece] = []
-    for piece in _pieces(document.text, sections, chunk_tokens):
-        size = sum(p.tokens for p in current)
-        is_full = size + piece.tokens > chunk_tokens
+    for piece in _pieces(document.text, sections, chunk_tokens, unit):
+        size = _size(current, unit)
+        is_full = _size([*current, piece], unit) > chunk_tokens
         is_new_section = bool(current) and piece.section != current[-1].section
         if current and (is_full or (is_new_section and size >= chunk_tokens // SECTION_SHARE)):
             chunks.append(_chunk(document, sections, current))
-            current = [] if is_new_section else _tail(current, min(chunk_overlap, chunk_tokens - piece.tokens))
+            current = [] if is_new_section else _tail(current, piece, chunk_overlap, chunk_tokens, unit)
         current.append(piece)
     if current:
         chunks.append(_chunk(document, sections, current))
     return chunks
 
 
-def _pieces(text: str, sections: tuple[Section, ...], limit: int) -> Iterator[_Piece]:
-    """Sentences of each section in order; one longer than `limit` tokens comes in several pieces."""
+def _size(pieces: list[_Piece], unit: Unit) -> int:
+    if unit == "character":
+        return pieces[-1].end - pieces[0].start if pieces else 0
+    return sum(piece.tokens for piece in pieces)
+
+
+def _pieces(text: str, sections: tuple[Section, ...], limit: int, unit: Unit) -> Iterator[_Piece]:
+    """Sentences of each section in order; one longer than `limit` units comes in several pieces."""
     for number, section in enumerate(sections):
         for sentence in sentences(text[section.start : section.end]):
             start, end = section.start + sentence.start, section.start + sentence.end
-            spans = units(sentence.text)
+            spans = units(sentence.text) if unit == "token" else [(i, i + 1) for i in range(len(sentence.text))]
             while len(spans) > limit:
                 cut = _cut(text, start, spans, limit)
                 stop = start + spans[cut][0]
@@ -106,11 +119,13 @@ def _pieces(text: str, sections: tuple[Section, ...], limit: int) -> Iterator[_P
 
 
 def _cut(text: str, start: int, spans: list[tuple[int, int]], limit: int) -> int:
-    """How many of the first `limit` units to keep: up to the last comma in the second half, else all of them."""
-    for index in range(limit, limit // 2, -1):
-        between = text[start + spans[index - 1][1] : start + spans[index][0]]
-        if any(mark in between for mark in COMMAS):
-            return index
+    """How many of the first `limit` units to keep: up to the last comma in the second half, else up to the last space there,
+    else all of them."""
+    for marks in (COMMAS, " \n"):
+        for index in range(limit, limit // 2, -1):
+            # where characters are counted, the mark is the unit before the cut; where tokens are, it lies between two of them
+            if any(mark in marks for mark in text[start + spans[index - 1][0] : start + spans[index][0]]):
+                return index
     return limit
 
 
@@ -120,14 +135,15 @@ def _piece(text: str, start: int, end: int, tokens: int, section: int) -> _Piece
     return _Piece(start, end, tokens, section)
 
 
-def _tail(pieces: list[_Piece], budget: int) -> list[_Piece]:
-    """The last whole pieces of one section that fit in `budget` tokens; never all of `pieces`, so that every chunk advances."""
+def _tail(pieces: list[_Piece], following: _Piece, overlap: int, limit: int, unit: Unit) -> list[_Piece]:
+    """The last whole pieces of one section that fit in the overlap and leave room for `following`; never all of `pieces`, so
+    that every chunk advances."""
     kept: list[_Piece] = []
     for piece in reversed(pieces[1:]):
-        budget -= piece.tokens
-        if budget < 0 or piece.section != pieces[-1].section:
+        wider = [piece, *kept]
+        if piece.section != pieces[-1].section or _size(wider, unit) > overlap or _size([*wider, following], unit) > limit:
             break
-        kept.insert(0, piece)
+        kept = wider
     return kept
 
 
