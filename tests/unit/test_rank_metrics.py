@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.retrieval.fuse import rrf
-from core.retrieval.metrics import METRICS, hit_at, mean, mrr_at, ndcg_at, recall_at
+from core.retrieval.metrics import METRICS, definition, gold_kind, hit_at, mean, mrr_at, ndcg_at, precision_at, recall_at
 
 DOCUMENTS = [f"d{i}" for i in range(12)]
 RANKINGS = st.permutations(DOCUMENTS).flatmap(lambda p: st.integers(0, len(p)).map(lambda n: p[:n]))
@@ -60,7 +63,36 @@ def test_a_known_case_by_hand() -> None:
 def test_mean_leaves_out_what_has_no_value() -> None:
     assert mean([1.0, None, 0.0]) == (0.5, 2)
     assert mean([None]) == (None, 0)
-    assert set(METRICS) == {"recall@5", "recall@10", "hit@5", "mrr@10", "ndcg@10"}
+
+
+#: rankings, judgements and what pytrec_eval 0.5.11 and ranx 0.3.21 (which agreed to 1e-9) gave for them
+REFERENCE: list[dict[str, Any]] = json.loads((Path(__file__).parent / "rank_metrics_reference.json").read_text())
+
+
+@pytest.mark.parametrize("case", REFERENCE)
+def test_values_of_trec_eval_and_ranx(case: dict[str, Any]) -> None:
+    ours = {name: metric(case["ranking"], case["qrels"]) for name, metric in METRICS.items()}
+    assert ours == pytest.approx(case["expected"], abs=1e-9)
+
+
+def test_live_against_pytrec_eval_where_it_is_installed() -> None:
+    pytrec_eval = pytest.importorskip("pytrec_eval")
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        qrels = {d: int(rng.integers(0, 4)) for d in rng.choice(DOCUMENTS, 6, replace=False)} | {"d0": 1}
+        ranking = [str(d) for d in rng.permutation(DOCUMENTS)]
+        measures = pytrec_eval.RelevanceEvaluator({"q": qrels}, {"recall.5", "P.5", "ndcg_cut.10"})
+        found = measures.evaluate({"q": {d: 100.0 - rank for rank, d in enumerate(ranking)}})["q"]
+        expected = (found["recall_5"], found["P_5"], found["ndcg_cut_10"])
+        assert (recall_at(ranking, qrels, 5), precision_at(ranking, qrels, 5), ndcg_at(ranking, qrels)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_what_a_number_means_is_said_with_it() -> None:
+    assert definition("recall@5") == "relevant documents among the first 5 / all relevant documents of the query (strict; not hit rate)"
+    assert definition("precision@5").endswith("/ 5")
+    assert gold_kind([{"a": 1}, {"b": 1, "c": 0}]) == "single"
+    assert gold_kind([{"a": 1, "b": 1}]) == "pooled"
+    assert gold_kind([{"a": 1}, {"b": 2}]) == "graded"
 
 
 def test_fusion_follows_its_formula() -> None:
