@@ -18,7 +18,7 @@ from sqlalchemy import delete, inspect, select
 from sqlalchemy.orm import Session
 
 from core import audit, guidelines, safety
-from core.desk import forms, plan
+from core.desk import citations, followups, forms, plan
 from core.desk.cases import (
     audit_entry,
     is_disputed,
@@ -85,6 +85,7 @@ def commit_blind(user_id: int, decision: Decision) -> Receipt:
             raise Conflicting("desk.already_committed")
         opinion = forms.parse_opinion(decision.form, *num_sentences(session, conflict.id))
         row = _row(decision, user_id, "blind", opinion)
+        row.evidence = citations.copies(session, opinion.evidence)
         conflict.version += 1
         return _store(session, row, conflict)
 
@@ -99,7 +100,7 @@ def sign(user_id: int, decision: Decision) -> Receipt:
         if repeat := repeated(session, user_id, decision):
             return repeat
         corrected = _corrected(session, user_id, decision)
-        conflict = _at_version(session, get_case(session, decision.conflict_id), decision) if corrected else None
+        conflict = _at_version(session, get_case(session, decision.conflict_id), decision, user_id) if corrected else None
         conflict = conflict or _held_at_version(session, user, decision)
         blind = own_blind(session, user_id, conflict.id)
         if blind is None:
@@ -110,11 +111,14 @@ def sign(user_id: int, decision: Decision) -> Receipt:
         row = _row(decision, user_id, "signed", ruling.opinion)
         row.revision_reason, row.who_was_right = ruling.revision_reason, ruling.who_was_right
         row.because, row.rewritten_answer = list(ruling.because), ruling.rewritten_answer
+        row.evidence = citations.copies(session, ruling.opinion.evidence)
         row.signed_name, row.signed_at = user.display_name, row.created_at
         row.signed_meaning = translate("desk.signature_meaning", user.language or "en", name=user.display_name)
         row.supersedes_id = corrected.id if corrected else None
         session.add(row)
         session.flush()
+        # before the pair is made: a question that becomes an evaluation item must not become a training pair
+        followups.after_signing(session, row, conflict, ruling.follow)
         let_go(conflict, plan.after_signing(session, conflict, row, status_after(row.verdict, row.cannot_judge_reason)))
         drop_draft(session, user_id, conflict.id)
         return store(session, row, conflict, user)
@@ -135,6 +139,9 @@ def skip(user_id: int, decision: Decision) -> Receipt:
             raise refusal(session, conflict)
         row = _row(decision, user_id, "skipped")
         row.because, row.note = [reason], note
+        session.add(row)
+        session.flush()
+        followups.after_skip(session, row, conflict)
         if conflict.status == ConflictStatus.CLAIMED and conflict.claimed_by == user_id:
             let_go(conflict, status_after_skip(row.because))
         drop_draft(session, user_id, conflict.id)
@@ -185,13 +192,13 @@ def repeated(session: Session, user_id: int, decision: Decision) -> Receipt | No
 
 
 def _held_at_version(session: Session, user: t.User, decision: Decision) -> t.Conflict:
-    return _at_version(session, hold(session, user, decision.conflict_id, decision.lease_token), decision)
+    return _at_version(session, hold(session, user, decision.conflict_id, decision.lease_token), decision, user.id)
 
 
-def _at_version(session: Session, conflict: t.Conflict, decision: Decision) -> t.Conflict:
+def _at_version(session: Session, conflict: t.Conflict, decision: Decision, user_id: int) -> t.Conflict:
     if conflict.version != decision.version:
-        submitted = {key: decision.form.get(key) for key in ("verdict", "note") if decision.form.get(key)}
-        raise Conflicting("desk.stale", case=conflict.id, current=state_of(session, conflict), submitted=submitted)
+        submitted = {key: decision.form[key] for key in forms.WORDS if decision.form.get(key)}
+        raise Conflicting("desk.stale", case=conflict.id, current=state_of(session, conflict, user_id), submitted=submitted)
     return conflict
 
 
@@ -299,6 +306,8 @@ def row_hash(row: t.Adjudication) -> str:
     values = {column.key: getattr(row, column.key) for column in inspect(t.Adjudication).column_attrs}
     if values["role"] == "reader":  # rows from before arbitration hash as they always did
         del values["role"], values["taken"]
+    if not values["evidence"]:  # so do rows from before evidence
+        del values["evidence"]
     return hashlib.sha256(json.dumps(values, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
 
 

@@ -162,6 +162,15 @@ def flag(user_id: int, paragraph: str, note: str, *, conflict_id: int | None = N
         now = ensure(session)
         if paragraph not in {p.heading for text in (now.text_en, now.text_zh) for p in paragraphs(text)}:
             raise UserError("guideline.no_such_paragraph", paragraph=paragraph[:80])
+        again = select(t.GuidelineFlag.id).where(
+            t.GuidelineFlag.guideline_id == now.id,
+            t.GuidelineFlag.user_id == user_id,
+            t.GuidelineFlag.paragraph == paragraph,
+            t.GuidelineFlag.note == note[:2000],
+            t.GuidelineFlag.closed_at.is_(None),
+        )
+        if (known := session.scalar(again)) is not None:  # sent again by a browser that heard no answer
+            return known
         row = t.GuidelineFlag(guideline_id=now.id, paragraph=paragraph, note=note[:2000], user_id=user_id, conflict_id=conflict_id)
         session.add(row)
         session.flush()

@@ -2,8 +2,8 @@
 
 Idempotent: a completion has at most one conflict of scores or safety, and controls are topped up to the number asked for per
 job. Controls are drawn with the config's seed from the scored completions without a conflict; their share of that pool is
-their inclusion probability (in result.json). A control gets the priority of a random conflict, so that the order of the
-queue does not give it away. Rows are written in batches, in short transactions.
+their inclusion probability (in result.json). A control gets the priority and the gap in the order of random conflicts, so
+that no order of the queue gives it away. Rows are written in batches, in short transactions.
 """
 
 from __future__ import annotations
@@ -144,12 +144,16 @@ def draw_controls(
     """Add random controls up to `num_controls` of this job. Returns how many were added and the inclusion probability."""
     rng = random.Random(config.seed)
     with write_session() as session:
+        conflicting = select(t.Conflict.gap).where(t.Conflict.kind.in_((SCORE_GAP, SAFETY_DISAGREEMENT)), t.Conflict.gap.is_not(None))
+        gaps = list(session.scalars(conflicting.order_by(t.Conflict.id)))
         taken = {row.completion_id: row.job_id for row in session.execute(select(t.Conflict.completion_id, t.Conflict.job_id))}
         have = sum(taken.get(one.completion_id, -1) == job_id for one in agreed)
         pool = [one for one in agreed if one.completion_id not in taken]
         wanted = min(max(0, config.num_controls - have), len(pool))
         for one in rng.sample(pool, wanted):
-            session.add(_row(one, CONTROL, rng.choice(priorities) if priorities else 0.0, config_version, job_id))
+            row = _row(one, CONTROL, rng.choice(priorities) if priorities else 0.0, config_version, job_id)
+            row.order_gap = rng.choice(gaps) if gaps else None
+            session.add(row)
     return wanted, wanted / len(pool) if pool else 0.0
 
 

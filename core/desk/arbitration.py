@@ -53,6 +53,7 @@ class Side:
     who_was_right: str | None
     because: tuple[str, ...]
     rewritten_answer: str | None
+    evidence: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +240,7 @@ def _sides(session: Session, conflict_id: int) -> tuple[Side, ...]:
             row.who_was_right,
             tuple(row.because),
             row.rewritten_answer,
+            tuple(row.evidence),
         )
         for letter, one in zip(LETTERS, people, strict=False)
         if (row := signed[one.user_id])

@@ -16,12 +16,14 @@ from sqlalchemy.orm import Session
 from core.completions import sentences
 from core.desk.evidence import dropped_warnings, lay, lay_whole, missing_terms
 from core.errors import Forbidden, NotFound
-from core.records import ConflictStatus, Verdict
+from core.records import TRAINING_SPLITS, ConflictStatus, Split, Verdict
 from db import tables as t
 from db.base import utc_now
 
 #: Rules whose score is a penalty: 1 is bad. For the others 1 is good.
 PENALTIES = ("prescription", "verbosity")
+#: splits from which a question may be taken into an evaluation set
+MOVABLE = tuple(sorted({*TRAINING_SPLITS, Split.DEV}))
 
 
 def blind_case(session: Session, conflict_id: int) -> dict[str, Any]:
@@ -37,7 +39,16 @@ def blind_case(session: Session, conflict_id: int) -> dict[str, Any]:
         "answer_text": completion.answer,
         "is_cut": completion.finish_reason == "length",
         "is_toy": bool(version and version.is_toy),
+        "context": added_context(session, conflict_id),
     }
+
+
+def added_context(session: Session, conflict_id: int) -> list[str]:
+    """Facts that somebody found out after a reader had asked for them."""
+    query = select(t.FollowUp.answer).where(
+        t.FollowUp.conflict_id == conflict_id, t.FollowUp.kind == "data_request", t.FollowUp.status == "done"
+    )
+    return [answer for answer in session.scalars(query) if answer]
 
 
 def num_sentences(session: Session, conflict_id: int) -> tuple[int, int]:
@@ -90,7 +101,8 @@ def reveal(session: Session, user_id: int, conflict_id: int, *, as_arbiter: bool
         "answer": lay(completion.answer, "answer", spans),
         "thinking": lay(completion.thinking, "thinking", spans),
         "dropped": dropped_warnings(completion.thinking, completion.answer, _score(rules, "emergency")),
-        "may_train": sample.split == "train",
+        "may_train": sample.split in TRAINING_SPLITS,
+        "may_hold_out": sample.split in MOVABLE,
         "split": sample.split,
         "history": history(session, conflict_id, only_user=None if conflict.status == ConflictStatus.ADJUDICATED else user_id),
         "own": _own(session, user_id, conflict_id),
@@ -124,6 +136,7 @@ def history(session: Session, conflict_id: int, *, only_user: int | None = None)
             "who_was_right": row.who_was_right,
             "because": row.because,
             "rewritten_answer": row.rewritten_answer,
+            "evidence": row.evidence,
             "signed_meaning": row.signed_meaning,
             "is_superseded": row.id in superseded,
             "entry": audit_entry(session, row.id),
@@ -189,11 +202,15 @@ def status_after_skip(because: Iterable[Any]) -> str:
     return ConflictStatus.DEFERRED.value if {"missing_context", "display_fault"} & set(because) else ConflictStatus.OPEN.value
 
 
-def state_of(session: Session, conflict: t.Conflict) -> dict[str, Any]:
-    """The state a refused person is shown: who holds the case, and the decision if it is closed."""
+def state_of(session: Session, conflict: t.Conflict, user_id: int | None = None) -> dict[str, Any]:
+    """The state a refused person is shown: who holds the case, and the decision if it is closed.
+
+    While other readers are still to come, only `user_id`'s own last words are in it: a verdict of somebody else would unblind.
+    """
     is_held = conflict.status == ConflictStatus.CLAIMED and bool(conflict.lease_expires_at and conflict.lease_expires_at >= utc_now())
     holder = session.get(t.User, conflict.claimed_by) if is_held and conflict.claimed_by else None
-    decision = last_signed(session, conflict.id) if conflict.status == ConflictStatus.ADJUDICATED else None
+    is_closed = conflict.status == ConflictStatus.ADJUDICATED
+    decision = last_signed(session, conflict.id) if is_closed else _last_own(session, conflict.id, user_id)
     by = session.get(t.User, decision.user_id) if decision else None
     return {
         "status": conflict.status,
@@ -201,9 +218,18 @@ def state_of(session: Session, conflict: t.Conflict) -> dict[str, Any]:
         "holder": holder.display_name if holder else None,
         "verdict": decision.verdict if decision else None,
         "note": decision.note if decision else None,
+        "revision_reason": decision.revision_reason if decision else None,
+        "rewritten_answer": decision.rewritten_answer if decision else None,
         "by": by.display_name if by else None,
         "at": decision.created_at.isoformat() if decision else None,
     }
+
+
+def _last_own(session: Session, conflict_id: int, user_id: int | None) -> t.Adjudication | None:
+    query = select(t.Adjudication).where(
+        t.Adjudication.conflict_id == conflict_id, t.Adjudication.user_id == user_id, t.Adjudication.stage.in_(("blind", "signed"))
+    )
+    return session.scalar(query.order_by(t.Adjudication.id.desc()).limit(1)) if user_id is not None else None
 
 
 def _rows(session: Session, conflict_id: int) -> tuple[t.Conflict, t.Sample, t.Completion]:
@@ -265,6 +291,7 @@ def _own(session: Session, user_id: int, conflict_id: int) -> dict[str, Any] | N
         "marks": row.marks,
         "confidence": row.confidence,
         "note": row.note,
+        "evidence": row.evidence,
         "at": row.created_at.isoformat(),
         "entry": audit_entry(session, row.id),
     }

@@ -20,13 +20,19 @@ MARKS = ("ok", "wrong", "unsafe")
 CANNOT_JUDGE_REASONS = ("missing_context", "not_my_field", "ambiguous")
 NOTE_NEEDED = frozenset({Verdict.SERIOUS, Verdict.UNSAFE, Verdict.CANNOT_JUDGE})
 BECAUSE = ("ambiguous_question", "guideline_gap", "rule_misfire", "teacher_misread", "answer_thinking_mismatch", "missing_context")
+#: what a reader may add to a decision: an evaluation set that takes the question, a test of the teacher
+FOLLOW = ("gold", "red_team", "teacher_test")
 SKIP_REASONS = ("not_my_field", "missing_context", "conflict_of_interest", "display_fault")
+
+#: what of a refused decision is shown beside the stored one
+WORDS = ("verdict", "note", "revision_reason", "rewritten_answer")
 
 #: A decision sooner than this after the case was painted was not about that case.
 MIN_DWELL_MS = 400
 MAX_TEXT = 20_000
 MAX_ACTIVE_S = 86_400.0
 MAX_CLIENT_ID = 100
+MAX_EVIDENCE = 10
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -42,6 +48,8 @@ class Opinion:
     confidence: Confidence | None = None
     note: str = ""
     active_s: float | None = None
+    #: passages cited: (hash, what for: "question" or a sentence)
+    evidence: tuple[tuple[str, str], ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """For a refusal that shows both states."""
@@ -57,6 +65,8 @@ class Ruling:
     who_was_right: WhoWasRight | None = None
     because: tuple[str, ...] = ()
     rewritten_answer: str | None = None
+    #: of `FOLLOW`
+    follow: tuple[str, ...] = ()
 
 
 def parse_opinion(form: Mapping[str, Any], num_answer: int, num_thinking: int) -> Opinion:
@@ -84,6 +94,7 @@ def parse_opinion(form: Mapping[str, Any], num_answer: int, num_thinking: int) -
         _optional(form.get("confidence"), Confidence),
         note,
         _seconds(form.get("active_s")),
+        _evidence(form.get("evidence"), sentences | {"question"}),
     )
 
 
@@ -105,7 +116,10 @@ def parse_ruling(form: Mapping[str, Any], num_answer: int, num_thinking: int, *,
     if not isinstance(because, list) or any(tag not in BECAUSE for tag in because):
         raise UserError("desk.field_unknown", field="because")
     rewritten = _text(form.get("rewritten_answer"))
-    return Ruling(opinion, revision_reason, right, tuple(dict.fromkeys(because)), rewritten or None)
+    follow = form.get("follow") or []
+    if not isinstance(follow, list) or any(kind not in FOLLOW for kind in follow) or {"gold", "red_team"} <= set(follow):
+        raise UserError("desk.field_unknown", field="follow")
+    return Ruling(opinion, revision_reason, right, tuple(dict.fromkeys(because)), rewritten or None, tuple(dict.fromkeys(follow)))
 
 
 def parse_skip(form: Mapping[str, Any]) -> tuple[str, str]:
@@ -155,6 +169,18 @@ def _menu(value: object, keys: frozenset[str] | set[str], values: tuple[str, ...
         if key not in keys or choice not in values:
             raise UserError("desk.field_unknown", field=str(key)[:40])
     return {str(k): str(v) for k, v in value.items()}
+
+
+def _evidence(value: object, places: set[str]) -> tuple[tuple[str, str], ...]:
+    """(hash, place) of each cited passage, each once."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or len(value) > MAX_EVIDENCE or not all(isinstance(one, Mapping) for one in value):
+        raise UserError("desk.evidence_too_many", limit=MAX_EVIDENCE)
+    cited = {str(one.get("sha256")): str(one.get("about")) for one in value}
+    if any(place not in places for place in cited.values()):
+        raise UserError("desk.field_unknown", field="evidence")
+    return tuple(cited.items())
 
 
 def _text(value: object) -> str:

@@ -185,15 +185,15 @@ def hold(session: Session, user: t.User, conflict_id: int, lease_token: object) 
     """
     conflict = get_case(session, conflict_id)
     if conflict.status != ConflictStatus.CLAIMED or conflict.claimed_by != user.id:
-        raise refusal(session, conflict)
+        raise refusal(session, conflict, shown_to=user.id)
     if conflict.lease_token != lease_token:
-        raise Conflicting("desk.other_window", current=state_of(session, conflict))
+        raise Conflicting("desk.other_window", current=state_of(session, conflict, user.id))
     return conflict
 
 
-def refusal(session: Session, conflict: t.Conflict, user_id: int | None = None) -> Conflicting:
-    """Why a case cannot be had, with the state it is in. `user_id` is who asks for it."""
-    current = state_of(session, conflict)
+def refusal(session: Session, conflict: t.Conflict, user_id: int | None = None, *, shown_to: int | None = None) -> Conflicting:
+    """Why a case cannot be had, with the state it is in. `user_id` asks for it; `shown_to` had it and is shown their own last words."""
+    current = state_of(session, conflict, user_id if user_id is not None else shown_to)
     if conflict.arbitration_at is not None and conflict.status != ConflictStatus.ADJUDICATED:
         return Conflicting("desk.in_arbitration", case=conflict.id, current=current)
     if user_id is not None and not current["holder"] and conflict.status != ConflictStatus.ADJUDICATED:

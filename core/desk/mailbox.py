@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime
@@ -18,17 +19,20 @@ from typing import Any, TypeGuard
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import adjudication
+from core import adjudication, guidelines
 from core.adjudication import Decision, Receipt
-from core.desk import lease
+from core.desk import citations, followups, forms, lease, tour
 from core.desk.cases import blind_case, may_see_reveal, reveal, state_of
 from core.desk.queue import FILTERS, ORDERS, PAGE, Wish, counts, queue, topics
-from core.errors import NotFound, Unavailable, UserError
+from core.errors import Conflicting, NotFound, Unavailable, UserError
 from core.home import current_home
 from core.i18n import catalogue, error_text, translate
+from core.records import ConflictStatus
 from db import tables as t
 from db.base import utc_now
 from db.engine import read_session
+
+log = logging.getLogger("consilium.desk")
 
 #: Cases sent ahead of the one on screen, so that the next one is painted without waiting.
 NUM_AHEAD = 3
@@ -79,14 +83,29 @@ def _answer(user_id: int, language: str, message: Any) -> dict[str, Any]:
     try:
         if not _is_id(case):
             raise UserError("desk.field_unknown", field="case")
-        return ack | {"ok": True} | _do(user_id, str(kind), case, message)
+        return ack | {"ok": True} | _do(user_id, language, str(kind), case, message)
     except UserError as error:
-        shown = {key: error.params[key] for key in ("current", "submitted") if key in error.params}
+        shown = {"current": error.params["current"]} if "current" in error.params else {}
+        if isinstance(error, Conflicting) and kind in ("commit", "sign") and _is_id(case):
+            shown["submitted"] = _keep(user_id, case, message.get("form"))
         refused = {"ok": False, "code": error.code, "text": error_text(error, language), "retry": isinstance(error, Unavailable)}
         return ack | refused | shown
 
 
-def _do(user_id: int, kind: str, case: int, message: Mapping[str, Any]) -> dict[str, Any]:
+def _keep(user_id: int, case: int, form: Any) -> dict[str, Any]:
+    """What was refused stays the person's draft: a lost race must not lose words, even when the browser is closed on it.
+
+    Returns its words, to be shown beside the stored ones.
+    """
+    form = form if isinstance(form, Mapping) else {}
+    try:
+        lease.save_draft(user_id, case, {key: value for key, value in form.items() if key != "dwell_ms"})
+    except UserError:
+        log.warning("the refused verdict on case %s could not be kept as a draft", case)
+    return {key: form[key] for key in forms.WORDS if form.get(key)}
+
+
+def _do(user_id: int, language: str, kind: str, case: int, message: Mapping[str, Any]) -> dict[str, Any]:
     token = str(message.get("lease_token") or "")
     form = message.get("form")
     form = form if isinstance(form, Mapping) else {}
@@ -112,6 +131,19 @@ def _do(user_id: int, kind: str, case: int, message: Mapping[str, Any]) -> dict[
         return {"colleagues": lease.colleagues(user_id)}
     if kind == "list":
         return {}
+    if kind == "evidence":
+        return citations.find(case, str(message.get("about")), language)
+    if kind == "guideline":
+        now = guidelines.current()
+        shown = [{"heading": part.heading, "text": part.text} for part in guidelines.paragraphs(now.text(language))]
+        return {"version": now.version, "paragraphs": shown}
+    if kind == "flag":
+        return {"flag": guidelines.flag(user_id, str(message.get("paragraph")), str(message.get("note") or ""), conflict_id=case)}
+    if kind == "follow":
+        return {"follow_up": followups.request(user_id, case, str(message.get("kind")))}
+    if kind == "tour":
+        tour.mark_seen(user_id)
+        return {}
     if kind == "look":
         return _draft(user_id, case) | _state(case)
     raise UserError("desk.field_unknown", field="type")
@@ -135,10 +167,11 @@ def _screen(session: Session, user_id: int, language: str, view: Any, acks: list
         "page": PAGE,
         "counts": counts(session, user_id, wish=wish),
         "num_signed_today": _num_signed_today(session, user_id),
+        "has_seen_tour": tour.has_seen(session, user_id),
         "lease_minutes": current_home().settings.case_lease_minutes,
         "correction_minutes": adjudication.CORRECTION_MINUTES,
         "cases": [_case(session, user_id, case) for case in wanted if case not in have and _exists(session, case)],
-        "reveals": [reveal(session, user_id, case) for case in _revealed(session, user_id, acks)],
+        "reveals": [_reveal(session, user_id, case) for case in _revealed(session, user_id, acks)],
         "strings_version": texts["version"],
     }
     if open_case is not None and _exists(session, open_case):
@@ -163,6 +196,13 @@ def _case(session: Session, user_id: int, conflict_id: int) -> dict[str, Any]:
     return blind_case(session, conflict_id) | {"is_committed": may_see_reveal(session, user_id, conflict_id)}
 
 
+def _reveal(session: Session, user_id: int, conflict_id: int) -> dict[str, Any]:
+    """The reveal, with what follows from the decision once there is one."""
+    conflict = session.get_one(t.Conflict, conflict_id)
+    is_decided = conflict.status in (ConflictStatus.ADJUDICATED, ConflictStatus.DEFERRED)
+    return reveal(session, user_id, conflict_id) | {"next": followups.what_follows(session, conflict) if is_decided else None}
+
+
 def _is_id(value: Any) -> TypeGuard[int]:
     """A number that can be a row's id; the browser's numbers are exact up to 2**53."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
@@ -179,7 +219,9 @@ def _exists(session: Session, conflict_id: int) -> bool:
 
 def _revealed(session: Session, user_id: int, acks: list[dict[str, Any]]) -> list[int]:
     """Cases whose reveal was just earned or asked for."""
-    asked = [a["case"] for a in acks if _is_id(a["case"]) and (a["type"] in ("look", "claim") or (a["type"] == "commit" and a["ok"]))]
+    asked = [
+        a["case"] for a in acks if _is_id(a["case"]) and (a["type"] in ("look", "claim", "follow") or (a["type"] == "commit" and a["ok"]))
+    ]
     return [case for case in dict.fromkeys(asked) if may_see_reveal(session, user_id, case)]
 
 

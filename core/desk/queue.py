@@ -201,7 +201,12 @@ def _is_expired() -> ColumnElement[bool]:
 
 
 def _not_done(user_id: int) -> ColumnElement[bool]:
-    done = select(t.Adjudication.conflict_id).where(t.Adjudication.user_id == user_id, t.Adjudication.stage.in_(("signed", "skipped")))
+    # who asked for missing facts is to judge once they are there
+    done = select(t.Adjudication.conflict_id).where(
+        t.Adjudication.user_id == user_id,
+        t.Adjudication.stage.in_(("signed", "skipped")),
+        func.coalesce(t.Adjudication.cannot_judge_reason, "") != "missing_context",
+    )
     return t.Conflict.id.not_in(done)
 
 

@@ -2,7 +2,7 @@
 // the server stores a repeat once. All that waits goes out as one list, because of several posts only the last may arrive.
 
 const RESEND_MS = 4000;
-const DURABLE = new Set(["commit", "sign", "skip", "stop_cord", "draft"]);
+const DURABLE = new Set(["commit", "sign", "skip", "stop_cord", "draft", "flag", "follow"]);
 const DECIDING = new Set(["commit", "sign", "skip", "stop_cord"]);
 
 class Outbox {
@@ -36,7 +36,7 @@ class Outbox {
   /** Queue one message; a newer draft, claim or heartbeat of a case replaces the older one. Returns its id. */
   add(message) {
     const full = { id: newId(), ...message };
-    if (!DECIDING.has(full.type)) this.waiting = this.waiting.filter((m) => m.type !== full.type || m.case !== full.case);
+    if (!DECIDING.has(full.type)) this.waiting = this.waiting.filter((m) => m.type !== full.type || m.case !== full.case || m.kind !== full.kind);
     this.waiting.push(full);
     this.save();
     clearTimeout(this.soon);

@@ -9,11 +9,12 @@ const MARKS = [null, "ok", "wrong", "unsafe"];
 const RIGHT = ["teacher", "rules", "both_partly", "neither"];
 const BECAUSE = ["ambiguous_question", "guideline_gap", "rule_misfire", "teacher_misread", "answer_thinking_mismatch", "missing_context"];
 const SKIPS = ["not_my_field", "missing_context", "conflict_of_interest", "display_fault"];
+const MAX_EVIDENCE = 10;
 const NOTE_NEEDED = new Set(["serious", "unsafe", "cannot_judge"]);
 
 const emptyForm = () => ({
   verdict: null, cannot_judge_reason: null, criteria: {}, marks: {}, confidence: null, note: "",
-  revising: false, revision_reason: "", who_was_right: null, because: [], rewriting: false, rewritten_answer: "", active_s: 0,
+  revising: false, revision_reason: "", who_was_right: null, because: [], rewriting: false, rewritten_answer: "", evidence: [], follow: [], active_s: 0,
 });
 
 class Desk {
@@ -34,6 +35,9 @@ class Desk {
     this.current = null;
     this.cursor = null; // sentence id like "a2"
     this.row = null; // criterion that Space changes
+    this.drawer = null; // {tab, about, flagging}
+    this.evidence = new Map(); // "case:about" -> {passages, problem}
+    this.guideline = null;
     this.correcting = null; // adjudication id that the next signature supersedes
   }
 
@@ -115,12 +119,12 @@ class Desk {
     const form = this.form();
     const blind = {
       verdict: form.verdict, cannot_judge_reason: form.cannot_judge_reason, criteria: form.criteria, marks: form.marks,
-      confidence: form.confidence, note: form.note, active_s: Math.round(form.active_s), dwell_ms: Math.round(dwellMs),
+      confidence: form.confidence, note: form.note, evidence: form.evidence.map(({ sha256, about }) => ({ sha256, about })), active_s: Math.round(form.active_s), dwell_ms: Math.round(dwellMs),
     };
     if (stage === "blind") return blind;
     return {
       ...blind, revision_reason: form.revision_reason, who_was_right: form.who_was_right, because: form.because,
-      rewritten_answer: form.rewriting ? form.rewritten_answer : "", supersedes_id: this.correcting,
+      rewritten_answer: form.rewriting ? form.rewritten_answer : "", follow: form.follow, supersedes_id: this.correcting,
     };
   }
 }

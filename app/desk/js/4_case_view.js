@@ -91,7 +91,8 @@ function drawCase(app) {
   };
   fill(
     slot,
-    el("section", { class: "cd-card cd-question", lang: shown.language, "aria-label": t("question") }, el("h3", {}, t("question")), turns),
+    el("section", { class: "cd-card cd-question", lang: shown.language, "aria-label": t("question") }, el("h3", {}, t("question")), turns,
+      (shown.context || []).map((text) => el("div", { class: "cd-turn is-context" }, el("span", { class: "cd-role" }, t("added_context")), el("p", {}, text)))),
     el("div", { class: "cd-notes" }, el("span", {}, t("ai_notice")), shown.is_toy ? el("span", { class: "cd-toy" }, t("toy_notice")) : null),
     el("div", { class: `cd-pair ${desk.showThinking ? "" : "is-folded"}`, lang: shown.language },
       el("section", { class: "cd-card", "data-part": "answer" },
@@ -147,6 +148,7 @@ function historyView(app, rows) {
         Object.entries(row.criteria).map(([name, value]) => fact(t(`criterion_${name}`), t(`value_${value}`))),
         Object.entries(row.marks).map(([name, value]) => fact(name, t(`mark_${value}`))),
         row.stage === "skipped" ? row.because.map((tag) => fact(t("skip"), t(`skip_${tag}`))) : row.because.map((tag) => fact("", t(`because_${tag}`)))),
+      row.evidence?.length ? citedView(app, row.evidence) : null,
       row.rewritten_answer ? el("blockquote", {}, row.rewritten_answer) : null,
       row.signed_meaning ? el("p", { class: "cd-signed" }, row.signed_meaning) : null))));
 }

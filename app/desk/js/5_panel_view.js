@@ -8,6 +8,7 @@ function makeBoxes(app) {
     note: box("note", app.desk.t("note"), 3),
     revision_reason: box("revision_reason", app.desk.t("revision_reason"), 2),
     rewritten_answer: box("rewritten_answer", app.desk.t("rewrite"), 8),
+    flag: el("textarea", { class: "cd-box", "data-k": "flag-box", rows: 3, maxlength: 2000, "aria-label": app.desk.t("flag_what") }),
   };
 }
 
@@ -21,7 +22,7 @@ function drawPanel(app) {
   app.panelIsStale = false;
   const stage = desk.current === null ? "none" : desk.stage();
   const form = desk.current === null ? null : desk.form();
-  for (const [name, box] of Object.entries(app.boxes)) if (form && box.value !== form[name]) box.value = form[name];
+  for (const [name, box] of Object.entries(app.boxes)) if (form && name in form && box.value !== form[name]) box.value = form[name];
   const views = { blind: blindPanel, committing: blindPanel, sign: signPanel, held: heldPanel, done: donePanel };
   fill(slot, views[stage] ? views[stage](app, form, stage) : null);
 }
@@ -50,7 +51,10 @@ function opinionFields(app, form) {
     el("button", { class: "cd-choice", role: "radio", "aria-checked": String(form.confidence === value), "data-k": `f-${value}`, onclick: () => app.setConfidence(value) }, key(digit), t(`confidence_${value}`)))));
   const isNeeded = NOTE_NEEDED.has(form.verdict) && !form.note.trim();
   const note = el("label", { class: "cd-group" }, el("h4", {}, key("N"), t("note"), isNeeded ? el("em", { class: "cd-needed" }, t("note_needed")) : null), app.boxes.note);
-  return [cannot, criteria, confidence, note];
+  const evidence = el("div", { class: "cd-group", role: "group", "aria-label": t("evidence") },
+    el("h4", {}, key("I"), t("evidence"), el("span", { class: "cd-grow" }), el("button", { class: "cd-link", "data-k": "look-up", onclick: () => app.openDrawer("evidence") }, t("evidence_look_up"))),
+    form.evidence.length ? citedView(app, form.evidence, (one) => app.cite(one, one.about)) : null);
+  return [cannot, criteria, confidence, note, evidence];
 }
 
 function footer(app, main) {
@@ -100,8 +104,9 @@ function signPanel(app, form) {
     reveal.is_disputed ? right : null,
     because,
     verdict,
-    el("details", { class: "cd-more", open: desk.detailsOpen, ontoggle: (event) => (desk.detailsOpen = event.target.open) }, el("summary", { "data-k": "details" }, t("criteria"), " · ", t("confidence"), " · ", t("note")), opinionFields(app, form)),
+    el("details", { class: "cd-more", open: desk.detailsOpen, ontoggle: (event) => (desk.detailsOpen = event.target.open) }, el("summary", { "data-k": "details" }, [t("criteria"), t("confidence"), t("note"), t("evidence")].join(" · ")), opinionFields(app, form)),
     rewrite,
+    desk.correcting === null ? followChoices(app, form, reveal) : null,
     footer(app, [el("p", { class: "cd-muted" }, t("signature", { name: app.userName })), el("button", { class: "cd-main", "data-k": "sign", onclick: () => app.sign() }, key("Ctrl Enter"), t("sign"))]),
   ];
 }
@@ -157,6 +162,7 @@ function donePanel(app) {
   const receipt = desk.signed.get(desk.current);
   return [
     el("p", { class: "cd-banner" }, desk.t(desk.passed.has(desk.current) ? "stage_skipped" : "read_only")),
+    reveal?.next && !desk.passed.has(desk.current) ? nextView(app, desk.current, reveal.next) : null,
     reveal && !desk.passed.has(desk.current) ? revealView(app, reveal) : null,
     receipt?.adjudication_id && app.mayCorrect(desk.current) ? el("button", { class: "cd-small", "data-k": "undo", onclick: () => app.correct(desk.current) }, key("U"), desk.t("step_correct")) : null,
     el("button", { class: "cd-main", "data-k": "go", onclick: () => app.goNext() }, desk.t("next_case")),
@@ -168,6 +174,7 @@ function donePanel(app) {
 function openDialog(app, title, ...body) {
   const dialog = app.slot("dialog");
   const close = () => dialog.close();
+  if (app.tourStep !== null) endTour(app);
   dialog.setAttribute("aria-label", title);
   fill(dialog, el("div", { class: "cd-dialog-head" }, el("h3", {}, title), el("button", { class: "cd-icon", onclick: close, "aria-label": app.desk.t("close") }, "×")), body);
   if (!dialog.open) dialog.showModal();
@@ -177,11 +184,12 @@ function helpCard(app) {
   const rows = [
     ["1 – 5", "verdict"], ["A B D", "cannot"], ["Enter", "commit"], ["Ctrl Enter", "sign"], ["J K", "sentence"], ["X", "mark"], ["T", "thinking"],
     ["E P L", "criterion"], ["Space", "space"], ["7 8 9", "confidence"], ["N", "note"], ["V", "revise"], ["B", "because"], ["W", "rewrite"],
-    ["← →", "browse"], ["U", "undo"], ["S", "skip"], ["F", "flag"], ["Shift 4", "stop"], ["H", "help"],
+    ["← →", "browse"], ["I", "evidence"], ["G", "guideline"], ["O", "follow"], ["U", "undo"], ["S", "skip"], ["F", "flag"], ["Shift 4", "stop"], ["H", "help"],
   ];
   openDialog(app, app.desk.t("keys"),
     el("dl", { class: "cd-keys" }, rows.map(([keys, name]) => el("div", {}, el("dt", {}, keys.split(" ").map((k) => (k === "–" ? "–" : key(k)))), el("dd", {}, app.desk.t(`key_${name}`))))),
-    el("p", { class: "cd-muted" }, app.desk.t("keys_note")));
+    el("p", { class: "cd-muted" }, app.desk.t("keys_note")),
+    el("button", { class: "cd-small", "data-k": "tour", onclick: () => { app.slot("dialog").close(); app.openTour(); } }, app.desk.t("tour_again")));
 }
 
 function skipDialog(app) {
@@ -198,9 +206,10 @@ function colleaguesDialog(app, people) {
 /** A refused decision: what is stored beside what was not, so that nothing is lost in silence. */
 function refusedDialog(app, ack) {
   const t = (k, p) => app.desk.t(k, p);
-  const side = (title, state) => el("div", { class: "cd-side" }, el("h4", {}, title), state.verdict ? el("p", {}, el("b", {}, t(`verdict_${state.verdict}`)), state.by ? ` · ${state.by}` : null, state.at ? ` · ${utcMinute(state.at)} UTC` : null) : state.holder ? el("p", {}, t("held_by", { name: state.holder })) : el("p", {}, "–"), state.note ? el("p", {}, state.note) : null);
+  const side = (title, state) => el("div", { class: "cd-side" }, el("h4", {}, title), state.verdict ? el("p", {}, el("b", {}, t(`verdict_${state.verdict}`)), state.by ? ` · ${state.by}` : null, state.at ? ` · ${utcMinute(state.at)} UTC` : null) : state.holder ? el("p", {}, t("held_by", { name: state.holder })) : el("p", {}, "–"), ["note", "revision_reason", "rewritten_answer"].map((name) => state[name] ? el("p", { class: "cd-kept" }, state[name]) : null));
   const mine = ack.form || ack.submitted || {};
   openDialog(app, t("refused", { id: ack.case }), el("p", { class: "cd-banner is-bad" }, ack.text),
-    ack.current ? el("div", { class: "cd-grid2" }, side(t("stored_state"), ack.current), side(t("your_state"), { verdict: mine.verdict, note: mine.note })) : null,
+    ack.current ? el("div", { class: "cd-grid2" }, side(t("stored_state"), ack.current), side(t("your_state"), mine)) : null,
+    el("p", { class: "cd-muted" }, t("refused_kept")),
     el("button", { class: "cd-small", onclick: () => { app.slot("dialog").close(); app.show(ack.case, { claim: true }); } }, t("open_case", { id: ack.case })));
 }

@@ -16,6 +16,8 @@ function onKey(app, event) {
     }
     return;
   }
+  if (app.desk.drawer && target?.closest(".cd-drawer button") && (event.key === "Enter" || event.key === " ")) return;
+  if (app.desk.drawer && drawerKey(app, event)) return;
   if (document.querySelector("[data-testid='stDialog'], [data-baseweb='popover']")) return;
   // Enter and Space belong to whatever control has the focus
   const isControl = target?.closest("button, a[href], summary, [role='tab']");
@@ -31,6 +33,13 @@ function onKey(app, event) {
 
 function dialogKey(app, dialog, event) {
   if (event.repeat) return event.preventDefault();
+  if (app.tourStep !== null && ["ArrowRight", "ArrowLeft"].includes(event.key)) {
+    event.preventDefault();
+    event.stopPropagation();
+    const step = app.tourStep + (event.key === "ArrowRight" ? 1 : -1);
+    if (step >= 0 && step < TOUR.length) drawTour(app, step);
+    return;
+  }
   if (/^[1-9]$/.test(event.key)) {
     const button = dialog.querySelector(`[data-skip="${event.key}"], [data-person="${event.key}"]`);
     if (button) {
@@ -59,6 +68,8 @@ function keyAction(app, event) {
     j: { mayRepeat: true, run: () => app.moveCursor(1) },
     k: { mayRepeat: true, run: () => app.moveCursor(-1) },
     u: { run: () => app.undoLast() },
+    i: { run: () => app.openDrawer("evidence") },
+    g: { run: () => app.openDrawer("guideline") },
     ArrowRight: { run: () => app.browse(1) },
     ArrowLeft: { run: () => app.browse(-1) },
   };
@@ -83,6 +94,7 @@ function keyAction(app, event) {
   if (stage === "sign") {
     here.v = { run: () => app.revise() };
     here.b = { run: () => app.focusBecause() };
+    here.o = { run: () => app.focusFollow() };
     here.w = { run: () => app.rewrite(true) };
   }
   return here[letter] || null;

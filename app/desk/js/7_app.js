@@ -22,6 +22,7 @@ class App {
     this.lastBeat = 0;
     this.shownRule = null;
     this.drafts = new Set();
+    this.tourStep = null;
     this.abort = new AbortController();
     const on = (target, name, run, capture) => target.addEventListener(name, run, { signal: this.abort.signal, capture: !!capture });
     on(document, "keydown", (event) => onKey(this, event), true);
@@ -31,6 +32,7 @@ class App {
     on(window, "beforeunload", (event) => this.outbox?.numUnsaved && event.preventDefault());
     on(root, "click", (event) => event.detail > 0 && !isTyping(document.activeElement) && root.focus({ preventScroll: true }));
     on(root, "focusout", (event) => event.target.dataset?.box && this.leftBox());
+    on(this.slot("dialog"), "close", () => this.tourStep !== null && endTour(this));
     this.clock = setInterval(() => this.tick(), 1000);
   }
 
@@ -63,6 +65,7 @@ class App {
     clearInterval(this.clock);
     clearTimeout(this.claimTimer);
     clearTimeout(this.draftTimer);
+    clearTimeout(this.lookUpTimer);
     this.outbox?.destroy();
   }
 
@@ -89,6 +92,7 @@ class App {
     desk.cursor = null;
     desk.row = null;
     desk.undo = [];
+    desk.drawer = null;
     this.shownRule = null;
     const row = desk.queue.find((item) => item.id === id);
     const isFree = row && (row.is_mine || (!row.holder && ["open", "deferred"].includes(row.status)));
@@ -199,11 +203,11 @@ class App {
     return desk.t("in_hand", { time: `${String(Math.floor(left / 60)).padStart(2, "0")}:${String(left % 60).padStart(2, "0")}` });
   }
 
-  draw(parts = ["head", "queue", "case", "panel"]) {
+  draw(parts = ["head", "queue", "case", "panel", "drawer"]) {
     if (!this.boxes) return;
     this.root.dataset.case = String(this.desk.current ?? "");
     this.root.dataset.stage = this.desk.current === null ? "none" : this.desk.stage();
-    const drawers = { head: drawHead, queue: drawQueue, case: drawCase, panel: drawPanel };
+    const drawers = { head: drawHead, queue: drawQueue, case: drawCase, panel: drawPanel, drawer: drawDrawer };
     for (const part of parts) drawers[part](this);
     this.drawStatus();
   }

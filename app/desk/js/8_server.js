@@ -10,6 +10,7 @@ Object.assign(App.prototype, {
     const isFirst = !this.outbox;
     if (data.strings && data.strings_version !== this.stringsVersion) {
       desk.words = data.strings;
+      desk.guideline = null; // in the other language now
       this.topics = data.topics;
       this.stringsVersion = data.strings_version;
       this.boxes = makeBoxes(this);
@@ -40,6 +41,7 @@ Object.assign(App.prototype, {
     if (isFirst) {
       this.start(data.open);
       this.outbox.flush();
+      if (!data.has_seen_tour && desk.current !== null && !document.hidden) this.openTour();
       return;
     }
     const isFree = desk.view.status === "open";
@@ -55,7 +57,7 @@ Object.assign(App.prototype, {
     desk.committing.delete(reveal.id);
     const form = desk.form(reveal.id);
     if (reveal.own && !form.verdict) {
-      for (const name of ["verdict", "cannot_judge_reason", "criteria", "marks", "confidence", "note"]) form[name] = structuredClone(reveal.own[name]) ?? form[name];
+      for (const name of ["verdict", "cannot_judge_reason", "criteria", "marks", "confidence", "note", "evidence"]) form[name] = structuredClone(reveal.own[name]) ?? form[name];
     }
     if (isNews && reveal.id === desk.current) this.painted({ isReveal: true });
   },
@@ -87,7 +89,8 @@ Object.assign(App.prototype, {
     } else if (ack.type === "sign") {
       desk.signed.set(ack.case, ack);
       desk.leases.delete(ack.case);
-      if (ack.is_training_pair === false) this.notice(desk.t("kept_out", { split: desk.reveals.get(ack.case)?.split ?? "" }));
+      const taken = (message.form?.follow || []).find((kind) => SETS.has(kind));
+      if (ack.is_training_pair === false) this.notice(desk.t("kept_out", { split: taken ?? desk.reveals.get(ack.case)?.split ?? "" }));
       if (ack.is_training_pair) this.notice(desk.t("pair_made"));
     } else if (ack.type === "stop_cord") {
       this.notice(desk.t("stop_cord_done"), "is-bad");
@@ -95,6 +98,14 @@ Object.assign(App.prototype, {
       this.notice(desk.t("handed_toast", { id: ack.case, name: message.name }));
     } else if (ack.type === "colleagues") {
       colleaguesDialog(this, ack.colleagues);
+    } else if (ack.type === "evidence") {
+      this.learnEvidence(ack.case, ack.about, { passages: ack.passages, problem: ack.problem });
+    } else if (ack.type === "guideline") {
+      desk.guideline = { version: ack.version, paragraphs: ack.paragraphs };
+    } else if (ack.type === "flag") {
+      this.notice(desk.t("flagged"));
+    } else if (ack.type === "follow") {
+      this.notice(desk.t("follow_added", { what: desk.t(`follow_${message.kind}`) }));
     }
   },
 
@@ -102,6 +113,7 @@ Object.assign(App.prototype, {
     const { desk } = this;
     if (ack.retry) return this.notice(ack.text, "is-bad");
     if (ack.current) desk.states.set(ack.case, ack.current);
+    if (message.type === "evidence") return this.learnEvidence(ack.case, message.about, { passages: [], problem: ack.text });
     const isDecision = DECIDING.has(message.type);
     if (["claim", "heartbeat"].includes(message.type)) {
       desk.leases.delete(ack.case);
@@ -120,7 +132,7 @@ Object.assign(App.prototype, {
   },
 
   takeDraft(ack) {
-    if (ack.draft && this.desk.isPristine(ack.case)) this.desk.forms.set(ack.case, { ...emptyForm(), ...ack.draft });
+    if (ack.draft && this.desk.isPristine(ack.case)) this.desk.forms.set(ack.case, { ...emptyForm(), ...ack.draft, rewriting: !!ack.draft.rewritten_answer });
   },
 
   // --- page -> server ------------------------------------------------------------------------------------------------

@@ -66,12 +66,14 @@ Object.assign(App.prototype, {
     desk.cursor = here === -1 ? ids[step > 0 ? 0 : ids.length - 1] : ids[Math.min(ids.length - 1, Math.max(0, here + step))];
     this.draw(["case"]);
     this.root.querySelector(`#cd-${desk.cursor}`)?.scrollIntoView({ block: "nearest" });
+    this.lookUp(desk.cursor);
   },
 
   clickSentence(id) {
     if (this.desk.cursor === id) return this.cycleMark();
     this.desk.cursor = id;
     this.draw(["case"]);
+    this.lookUp(id);
   },
 
   cycleMark() {
