@@ -25,6 +25,9 @@ Floats = NDArray[np.float64]
 #: a prior of this many tied votes of every version against the average: without it, a version that never lost is infinitely strong
 PRIOR = 0.1
 STEPS = 50
+#: Resampled weights are pulled towards 1 by this factor, and the variance is scaled back: with few voters whole resamples would be so
+#: lopsided that the fit bends, and intervals would come out too wide (docs/benchmarks_bench.md)
+SHRINK = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +136,8 @@ def _reach(
             parts.append((np.zeros(len(estimate)), 1))
             continue
         drawn = rng.multinomial(size, np.full(size, 1 / size), resamples)[:, groups].astype(np.float64)
-        found = _fit_many(design, won, drawn, num, estimate)
-        parts.append((found.var(0, ddof=1) * size / (size - 1), size))
+        found = _fit_many(design, won, 1 + SHRINK * (drawn - 1), num, estimate)
+        parts.append((found.var(0, ddof=1) / SHRINK**2 * size / (size - 1), size))
     (by_question, num_q), (by_voter, num_v), (crossed, num_c) = parts
     if num_q == 1 or num_v == 1:  # only one of the two was sampled, and its clusters are all there is
         variance, degrees = np.maximum(by_question, by_voter), np.full(len(estimate), max(num_q, num_v) - 1.0)

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -95,6 +96,30 @@ def make(user_id: int | None, kind: str, form: str = "", filter: Filter | None =
                 raise UserError("exports.nothing", kind=kind, left_out=sum(source.left_out.values()))
             manifest = _manifest(session, kind, form, path.name, num_rows, digest, chosen, source.left_out)
         _extras(scratch, kind)
+        return _record(home, user_id, scratch, kind, form, path.name, manifest)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def make_from_rows(user_id: int, kind: str, form: str, rows: Iterable[dict[str, Any]], about: dict[str, Any]) -> Exported:
+    """Write rows that the caller has, recorded like any export; `about` joins the manifest (what was asked, under which versions).
+
+    Raises Forbidden, UserError("exports.no_such_format") and UserError("exports.nothing") without a row.
+    """
+    home = current_home()
+    with read_session() as session:
+        require_role(session.get(t.User, user_id), *EXPORTERS)
+    exports = home.root / "exports"
+    exports.mkdir(mode=0o700, exist_ok=True)
+    scratch = exports / f".{kind}-{os.getpid()}-{utc_now():%Y%m%d%H%M%S%f}"
+    scratch.mkdir(mode=0o700)
+    try:
+        path = scratch / f"{FILE_NAMES.get(kind, kind)}.{form}"
+        num_rows, digest = write(path, rows, form)
+        if num_rows == 0:
+            raise UserError("exports.nothing", kind=kind, left_out=0)
+        with read_session() as session:
+            manifest = _manifest(session, kind, form, path.name, num_rows, digest, Filter(), Counter()) | about
         return _record(home, user_id, scratch, kind, form, path.name, manifest)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

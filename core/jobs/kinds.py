@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from core.errors import NotFound
 from core.jobs import configs as c
+from core.jobs import configs_bench as cb
+from core.jobs import configs_embedding as emb
 from core.jobs import configs_evaluation as ce
 from core.jobs import configs_release as cr
 from core.jobs import configs_review as cv
@@ -47,9 +49,12 @@ KINDS: dict[str, JobKind] = {
         JobKind(
             "predict", ce.PredictConfig, "training.predict", "gpu", "Answer a file of questions", "批量回答问题文件", is_startable=False
         ),
+        JobKind("compare", cb.CompareConfig, "training.compare", "gpu", "Compare two versions", "批量对比两个版本", is_startable=False),
         JobKind("package", cr.PackageConfig, "training.package", "cpu", "Write a release package", "制作发布包"),
         JobKind("watch", cr.WatchConfig, "training.watch", "cpu", "Watch the serving version", "监测在用版本"),
         JobKind("index", c.IndexConfig, "training.index", "cpu", "Build a search index", "构建检索索引"),
+        JobKind("embedding", emb.EmbeddingConfig, "training.embedding", "gpu", "Train an embedding", "训练向量模型"),
+        JobKind("reranker", emb.RerankerConfig, "training.reranker", "gpu", "Train a reranker", "训练重排模型"),
         JobKind("calibrate", reward.CalibrateConfig, "training.calibrate", "cpu", "Calibrate the reward", "校准奖励"),
         JobKind("prompt_set", reward.PromptSetConfig, "training.prompt_set", "cpu", "Build a prompt set", "构建提示集"),
         JobKind("inspect_data", teacher.InspectDataConfig, "training.inspect_data", "cpu", "Inspect data with the teacher", "教师检查数据"),
