@@ -41,6 +41,8 @@ SCREENS = (
     Screen("ask", "ask", "search", EVERYONE),
     Screen("arbitration", "arbitration", "gavel", ("clinician",), "review"),
     Screen("guideline", "guideline", "menu_book", EVERYONE, "review"),
+    Screen("followups", "followups", "task_alt", EVERYONE, "review"),
+    Screen("assignments", "assignments", "assignment_ind", (), "review"),
     Screen("agreement", "agreement", "groups", EVERYONE, "review"),
     Screen("models", "models", "deployed_code", EVERYONE, "models"),
     Screen("evaluations", "evaluations", "monitoring", EVERYONE, "models"),

@@ -107,7 +107,7 @@ def next_ids(
     for condition in groups:
         if len(found) >= size:
             break
-        query = _wished(session, select(t.Conflict.id, t.Conflict.priority).where(condition), wish, is_joined=order == "risk")
+        query = wished(session, select(t.Conflict.id, t.Conflict.priority).where(condition), wish, is_joined=order == "risk")
         found |= dict.fromkeys(_ranked(session, query, order, user_id, size))
     return list(found)[:size]
 
@@ -141,8 +141,8 @@ def counts(session: Session, user_id: int, language: str | None = None, wish: Wi
     wish = wish or Wish(language=language)
     found = {}
     for name, condition in {"open": _is_free(user_id), "mine": _is_mine(user_id)}.items():
-        found[name] = session.scalar(_wished(session, select(func.count(t.Conflict.id)).where(condition), wish)) or 0
-    by_status = _wished(session, select(t.Conflict.status, func.count()), wish).group_by(t.Conflict.status)
+        found[name] = session.scalar(wished(session, select(func.count(t.Conflict.id)).where(condition), wish)) or 0
+    by_status = wished(session, select(t.Conflict.status, func.count()), wish).group_by(t.Conflict.status)
     totals: dict[str, int] = {name: number for name, number in session.execute(by_status)}  # noqa: C416 - rows are not pairs to the type checker
     return found | {"deferred": totals.get("deferred", 0), "adjudicated": totals.get("adjudicated", 0)}
 
@@ -156,11 +156,11 @@ def topics(session: Session) -> list[str]:
 def _listed_ids(session: Session, user_id: int, status: Filter, wish: Wish, size: int) -> list[int]:
     condition = _is_mine(user_id) if status == "mine" else t.Conflict.status == status
     last = select(func.max(t.Adjudication.id)).where(t.Adjudication.conflict_id == t.Conflict.id).scalar_subquery()
-    query = _wished(session, select(t.Conflict.id).where(condition), wish)
+    query = wished(session, select(t.Conflict.id).where(condition), wish)
     return list(session.scalars(query.order_by(func.coalesce(last, 0).desc(), t.Conflict.id.desc()).limit(size)))
 
 
-def _wished(session: Session, query: Select[*Ts], wish: Wish, *, is_joined: bool = False) -> Select[*Ts]:
+def wished(session: Session, query: Select[*Ts], wish: Wish, *, is_joined: bool = False) -> Select[*Ts]:
     """Narrow a query over conflicts. `is_joined`: the order needs the samples too."""
     conditions = [
         column == value

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
 
-PATHS = ("/", "/desk", "/bench", "/models", "/jobs", "/data", "/ask", "/evaluations", "/teacher", "/settings")
+PATHS = ("/", "/desk", "/bench", "/models", "/jobs", "/data", "/ask", "/evaluations", "/teacher", "/followups", "/assignments", "/settings")
 
 
 @pytest.mark.parametrize(("language", "scheme", "width"), [("en", "light", 1440), ("zh", "dark", 390)])
