@@ -14,6 +14,7 @@ from db.tables.promotion import PromotionRequest
 from db.tables.record import AuditEntry
 from db.tables.release import Release, RollbackProposal, WatchLook
 from db.tables.retrieval import AskEvent, RetrievalModel, SearchIndex
+from db.tables.retrieval_evaluation import RetrievalCorrection, RetrievalEvaluation, RetrievalExposure, RetrievalTrial
 from db.tables.review import Adjudication, Conflict, Draft, FollowUp, SafetyCase, ShownPassage, TourSeen
 from db.tables.scoring import Judgement, Reward, RewardConfig, RuleScore
 from db.tables.teacher import (
@@ -56,7 +57,11 @@ __all__ = [
     "PreferencePair",
     "PromotionRequest",
     "Release",
+    "RetrievalCorrection",
+    "RetrievalEvaluation",
+    "RetrievalExposure",
     "RetrievalModel",
+    "RetrievalTrial",
     "Reward",
     "RewardConfig",
     "RollbackProposal",
