@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from core.home import Home
+from core.home import Home, current_home
 from core.preference import Decoding, Mode, Pair, Produced, close_pair, open_pair
 from core.serving.token import server_token
 from db.engine import write_session
 from tests import factories
 from tests.bench.fake_endpoint import FakeEndpoint, serving
+from training.index import run_index
+from training.run import Run
 
 DECODING = Decoding(0.2, 7, 64)
 
@@ -66,6 +68,16 @@ def local_server(home: Home) -> Iterator[FakeEndpoint]:
     object.__setattr__(home, "settings", home.settings.model_copy(update={"model_server_port": port}))
     with serving(server_token(home), port) as endpoint:
         yield endpoint
+
+
+@pytest.fixture
+def evidence(bench: Bench) -> None:
+    """The demo guidelines, indexed by the real job in run folder 900."""
+    home = current_home()
+    directory = home.run_dir(900)
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text("{}", encoding="utf-8")
+    run_index(Run(directory, 0, home))
 
 
 def free_port() -> int:
