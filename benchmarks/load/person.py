@@ -24,7 +24,8 @@ from benchmarks.load.site import Site
 
 ANSWER_TIMEOUT_S = 60.0
 COMPONENT = "consilium_desk"
-EVENTS = "$$_internal__events"
+#: Streamlit's name of the widget that carries a component's events, made from the component's own id (streamlit.components.v2, 1.67)
+EVENTS = "$$STREAMLIT_INTERNAL_KEY_{component}__events"
 #: how many cases of the list a reader chooses from; the list differs from reader to reader, but they do meet
 CHOICE = 25
 
@@ -96,8 +97,8 @@ class Person:
         message = {"id": str(uuid.uuid4()), **message}
         view = {**self._view, "current": message["case"]}
         events = json.dumps([{"event": "post", "value": {"messages": [message], "view": view}}])
-        state = ClientState(page_script_hash=self._page, page_name="desk", fragment_id=self._fragment)
-        state.widget_states.widgets.append(WidgetState(id=f"{self._component}__{EVENTS}", json_trigger_value=events))
+        state = ClientState(page_script_hash=self._page, fragment_id=self._fragment)
+        state.widget_states.widgets.append(WidgetState(id=EVENTS.format(component=self._component), json_trigger_value=events))
         await self._send(state)
         data = await self._until(lambda data: any(ack["id"] == message["id"] for ack in data.get("acks", ())))
         return next(ack for ack in data["acks"] if ack["id"] == message["id"])
@@ -109,8 +110,8 @@ class Person:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             async for raw in self.socket:
                 message = ForwardMsg.FromString(raw)
-                if message.HasField("new_session"):
-                    self._page = message.new_session.page_script_hash or self._page
+                if message.WhichOneof("type") == "navigation":
+                    self._page = message.navigation.page_script_hash
                 data = self._data(message)
                 if data is None:
                     continue
