@@ -1,4 +1,4 @@
-"""Reading a folder of guideline documents: txt, md and pdf. A file that cannot be read is reported by name, never fatal.
+"""Reading a folder of documents: txt, md, pdf, docx and html. A file that cannot be read is reported by name, never fatal.
 
 Text files may be UTF-8 (with or without mark), UTF-16 with mark, or GB18030. Lines such as "Source: ..." or "来源：..." and
 "Date: ..." give a document its source and date; headings give sections; PDF pages keep their numbers. Called by the index job.
@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from core.retrieval.chunk import Document, Section
+from core.retrieval.document_formats import docx_lines, html_lines
+from core.retrieval.lines import Line, Unreadable
 from core.retrieval.tokens import CJK
 
-SUFFIXES = (".txt", ".md", ".pdf")
+SUFFIXES = (".txt", ".md", ".pdf", ".docx", ".html", ".htm")
+#: documents in a form that we do not read: named in the result, so that nobody believes them indexed
+OTHER_SUFFIXES = (".doc", ".rtf", ".odt", ".ppt", ".pptx", ".xls", ".xlsx", ".epub", ".wps", ".xml")
 MAX_BYTES = 100 * 1024 * 1024
 #: Larger than any prose: more control characters than this share means that the bytes are not text.
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
@@ -31,52 +35,55 @@ MAX_HEADING = 60
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
-    text: str
-    is_heading: bool = False
-    page: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a file was left out. `code` names its sentence in assets/i18n/ask.toml."""
+    """Why a file was left out. `code` names its sentence in assets/i18n."""
 
     file: str
     code: str
     params: dict[str, Any]
 
 
-class _Unreadable(Exception):
-    def __init__(self, code: str, **params: Any) -> None:
-        self.code, self.params = code, params
-        super().__init__(code)
-
-
-def find_files(folder: Path) -> list[Path]:
-    """Every txt, md and pdf below `folder`, hidden ones left out, in a fixed order."""
-    found = (p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
+def find_files(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
+    """Every readable file below `folder`, hidden ones and Word's lock files left out, in a fixed order."""
+    found = (p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in suffixes and not p.name.startswith("~$"))
     return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
+def other_files(folder: Path) -> list[Problem]:
+    """Documents in a form that is not read."""
+    names = [path.relative_to(folder).as_posix() for path in find_files(folder, OTHER_SUFFIXES)]
+    return [Problem(name, "index.doc_other_form", {"file": name}) for name in names]
 
 
 def read_folder(folder: Path) -> Iterator[Document | Problem]:
     """Each file as a document, or as the problem that kept it out."""
     for path in find_files(folder):
-        name = path.relative_to(folder).as_posix()
-        try:
-            yield read_document(path, name)
-        except _Unreadable as error:
-            yield Problem(name, error.code, {"file": name, **error.params})
-        except OSError as error:
-            yield Problem(name, "ask.doc_unreadable", {"file": name, "reason": error.strerror or str(error)})
+        yield read_file(path, path.relative_to(folder).as_posix())
+
+
+def read_file(path: Path, name: str) -> Document | Problem:
+    """One file as the document `name`, or as the problem that kept it out."""
+    try:
+        return read_document(path, name)
+    except Unreadable as error:
+        return Problem(name, error.code, {"file": name, **error.params})
+    except OSError as error:
+        return Problem(name, "ask.doc_unreadable", {"file": name, "reason": error.strerror or str(error)})
 
 
 def read_document(path: Path, name: str) -> Document:
     """One file. Raises OSError, or an internal error that `read_folder` reports."""
     if path.stat().st_size > MAX_BYTES:
-        raise _Unreadable("ask.doc_too_large", limit_mb=MAX_BYTES // 2**20)
-    if path.suffix.lower() == ".pdf":
-        return _read_pdf(path, name)
-    return parse_text(decode(path.read_bytes()), name, is_markdown=path.suffix.lower() == ".md")
+        raise Unreadable("ask.doc_too_large", limit_mb=MAX_BYTES // 2**20)
+    match path.suffix.lower():
+        case ".pdf":
+            return _read_pdf(path, name)
+        case ".docx":
+            return _assemble(name, *docx_lines(path))
+        case ".html" | ".htm":
+            return _assemble(name, *html_lines(path.read_bytes(), decode))
+        case suffix:
+            return parse_text(decode(path.read_bytes()), name, is_markdown=suffix == ".md")
 
 
 def decode(data: bytes) -> str:
@@ -89,7 +96,7 @@ def decode(data: bytes) -> str:
             continue
         if not CONTROL.search(text):
             return text.replace("\r\n", "\n").replace("\r", "\n")
-    raise _Unreadable("ask.doc_encoding")
+    raise Unreadable("ask.doc_encoding")
 
 
 def parse_text(raw: str, name: str, *, is_markdown: bool = False) -> Document:
@@ -101,11 +108,11 @@ def parse_text(raw: str, name: str, *, is_markdown: bool = False) -> Document:
             _take_fact(line, facts)
     rows = raw.split("\n")
     if is_markdown:
-        lines = [_Line(_clean(m[2]), is_heading=True) if (m := HEADING.match(row)) else _Line(_clean(row)) for row in rows]
+        lines = [Line(_clean(m[2]), is_heading=True) if (m := HEADING.match(row)) else Line(_clean(row)) for row in rows]
     else:
         around = ["", *rows, ""]
         lines = [
-            _Line(row.rstrip(), is_heading=not above.strip() and not below.strip() and _looks_like_heading(row))
+            Line(row.rstrip(), is_heading=not above.strip() and not below.strip() and _looks_like_heading(row))
             for above, row, below in zip(around, rows, around[2:], strict=False)
         ]
     return _assemble(name, lines, facts)
@@ -118,17 +125,17 @@ def _read_pdf(path: Path, name: str) -> Document:
     try:
         with pymupdf.open(path) as pdf:
             if pdf.needs_pass:
-                raise _Unreadable("ask.doc_locked_pdf")
+                raise Unreadable("ask.doc_locked_pdf")
             lines = [
-                _Line(text, is_heading=_looks_like_heading(text), page=number)
+                Line(text, is_heading=_looks_like_heading(text), page=number)
                 for number, page in enumerate(pdf, start=1)
                 for text in _paragraphs(page)
             ]
             title = str((pdf.metadata or {}).get("title") or "").strip()
     except (RuntimeError, ValueError) as error:  # pymupdf's own errors derive from these
-        raise _Unreadable("ask.doc_broken_pdf") from error
+        raise Unreadable("ask.doc_broken_pdf") from error
     if not lines:
-        raise _Unreadable("ask.doc_no_text")
+        raise Unreadable("ask.doc_no_text")
     return _assemble(name, lines, {"title": title} if title else {})
 
 
@@ -155,7 +162,7 @@ def _paragraphs(page: Any) -> Iterator[str]:
             yield joined
 
 
-def _assemble(name: str, lines: list[_Line], facts: dict[str, str]) -> Document:
+def _assemble(name: str, lines: list[Line], facts: dict[str, str]) -> Document:
     """Lines to text, headings to sections, and the sections that only name sources or a date to facts."""
     starts: list[tuple[int, str, int | None]] = []  # offset, section title, page
     offset, section = 0, ""
@@ -175,7 +182,7 @@ def _assemble(name: str, lines: list[_Line], facts: dict[str, str]) -> Document:
         offset += len(line.text) + 1
     text = "\n".join(line.text for line in lines)
     if not text.strip():
-        raise _Unreadable("ask.doc_empty")
+        raise Unreadable("ask.doc_empty")
     ends = [start for start, _, _ in starts[1:]] + [len(text)]
     sections = tuple(
         Section(heading, start, end, page)

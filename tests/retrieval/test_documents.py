@@ -92,7 +92,7 @@ def test_unreadable_files_are_named_and_the_rest_is_read(tmp_path: Path) -> None
     (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7 no more")
     pdf(tmp_path / "scan.pdf", [[]])
     pdf(tmp_path / "locked.pdf", [["secret"]], encryption=pymupdf.PDF_ENCRYPT_AES_256, user_pw="x", owner_pw="y")
-    (tmp_path / "ignored.docx").write_bytes(b"x")
+    (tmp_path / "ignored.csv").write_bytes(b"x")
     (tmp_path / ".hidden.txt").write_text("x")
     found = read(tmp_path)
     codes = {name: item.code for name, item in found.items() if isinstance(item, Problem)}
