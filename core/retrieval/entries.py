@@ -1,13 +1,13 @@
 """Chunks and entries of an index on disk: who they are, where their text lies, which document they came from.
 
     texts-00001.jsonl   chunks (objects) and pseudo-questions (strings), one per line; each update adds a file, none ever changes
-    chunks.npy          one row per chunk number: which bytes of which file, its document, a hash of its text, is it alive
+    chunks.npy          one row per chunk number: which bytes of which file, its document, the mark of its text, is it alive
     entries.npy         one row per entry number: its chunk, its kind, the bytes of a pseudo-question, is it alive
     documents.jsonl     one line per living document: name, hash of its file, number, the documents it repeats
 
 An entry is one searchable text: the chunk itself ("original") or a question it answers ("syn"). Invariant: numbers are never
 given twice within a line of versions, so what was counted for an entry stays true after an update. Texts are read through a
-memory map when asked for; only the two tables are in memory (31 and 23 bytes a row). Called by core.retrieval.index.
+memory map when asked for; only the two tables are in memory (59 and 20 bytes a row). Called by core.retrieval.index.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from typing import Any
 import numpy as np
 
 from core.retrieval.chunk import Chunk
+from core.retrieval.repetitions import MARK
 
 KINDS = ("original", "syn")
 SYN = KINDS.index("syn")
-CHUNK_ROW = np.dtype([("file", "u2"), ("start", "u8"), ("size", "u4"), ("document", "u4"), ("hash", "u8"), ("is_live", "?")])
+CHUNK_ROW = np.dtype([("file", "u2"), ("start", "u8"), ("size", "u4"), ("document", "u4"), ("mark", MARK), ("is_live", "?")])
 ENTRY_ROW = np.dtype([("parent", "u4"), ("kind", "u1"), ("file", "u2"), ("start", "u8"), ("size", "u4"), ("is_live", "?")])
 TABLES = ("chunks.npy", "entries.npy", "documents.jsonl")
+#: of a chunk that nobody compared with others
+NO_MARK = np.zeros((), MARK)
 Rows = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -111,6 +114,10 @@ class Store:
         for number in self._live:
             yield int(number), Chunk(**self._read(self.chunks[number]))
 
+    def marks(self) -> tuple[list[int], Rows]:
+        """Numbers and marks of the living chunks (core.retrieval.repetitions)."""
+        return self.numbers, self.chunks["mark"][self._live]
+
     def _read(self, row: Any) -> Any:
         start = int(row["start"])
         return json.loads(self._texts[int(row["file"])][start : start + int(row["size"])])
@@ -150,14 +157,14 @@ class StoreWriter:
         wanted[[n for n in numbers if 0 <= n < len(wanted)]] = True
         return self._bury(wanted & (self._base_entries["kind"] == SYN) & self._base_entries["is_live"])
 
-    def add_chunk(self, chunk: Chunk, text_hash: int = 0) -> tuple[int, int]:
+    def add_chunk(self, chunk: Chunk, mark: Rows | None = None) -> tuple[int, int]:
         """Returns the numbers of the new chunk and of its original entry. Chunks of a document come one after the other."""
         row = self.documents.get(chunk.file)
         if row is None:
             row = self.documents[chunk.file] = DocumentRow(chunk.file, "", self._next_document)
             self._next_document += 1
         number = len(self._base_chunks) + len(self._chunks)
-        self._chunks.append((*self._write(asdict(chunk)), row.number, text_hash, True))
+        self._chunks.append((*self._write(asdict(chunk)), row.number, NO_MARK if mark is None else mark, True))
         return number, self._add((number, 0, 0, 0, 0, True))
 
     def add_question(self, parent: int, text: str) -> int:
@@ -176,8 +183,8 @@ class StoreWriter:
         self._out.close()
         if not self._at:
             (self._folder / f"texts-{self._file:05d}.jsonl").unlink()
-        chunks = np.concatenate([self._base_chunks, np.array(self._chunks, CHUNK_ROW)])
-        entries = np.concatenate([self._base_entries, np.array(self._entries, ENTRY_ROW)])
+        chunks = np.concatenate([self._base_chunks, _table(self._chunks, CHUNK_ROW)])
+        entries = np.concatenate([self._base_entries, _table(self._entries, ENTRY_ROW)])
         np.save(self._folder / "chunks.npy", chunks)
         np.save(self._folder / "entries.npy", entries)
         with (self._folder / "documents.jsonl").open("w", encoding="utf-8") as lines:
@@ -197,6 +204,13 @@ class StoreWriter:
         start, self._at = self._at, self._at + len(line)
         self._out.write(line)
         return self._file, start, len(line)
+
+
+def _table(rows: list[tuple[Any, ...]], layout: np.dtype[Any]) -> Rows:
+    table = np.zeros(len(rows), layout)
+    for column, values in zip(layout.names or (), zip(*rows, strict=True), strict=False):
+        table[column] = np.array(list(values), layout[column].base).reshape(len(rows), *layout[column].shape)
+    return table
 
 
 def _map(path: Path) -> mmap.mmap:

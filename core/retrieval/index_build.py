@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,16 @@ if TYPE_CHECKING:
 
 #: texts encoded at a time
 BATCH = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The file a document was read from: a hash of its bytes, and the documents that hold what was left out of this one."""
+
+    hash: str
+    repeats: tuple[str, ...] = ()
+
+
 Questions = Mapping[int, Sequence[str]]
 
 
@@ -37,16 +48,20 @@ def build_index(
     *,
     questions: Questions | None = None,
     encoder: Encoder | None = None,
+    marks: Sequence[Any] | None = None,
+    sources: Mapping[str, Source] | None = None,
 ) -> dict[str, Any]:
     """Write a complete index into `folder` (emptied first) and return its manifest; `about` is copied into it.
 
     `questions`: position of a chunk in `chunks` (from 0) -> its pseudo-questions. Chunks are numbered in the order given.
+    `marks`: of each chunk (core.retrieval.repetitions), so that an update can recognise repetitions. `sources`: where each
+    document came from, so that an update can tell which have changed.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     maker = _Maker(folder, None, encoder)
-    maker.add(chunks, questions or {})
-    return maker.finish(about or {})
+    maker.add(chunks, questions or {}, marks)
+    return maker.finish(about or {}, sources or {})
 
 
 def update_index(
@@ -59,11 +74,15 @@ def update_index(
     questions: Questions | None = None,
     encoder: Encoder | None = None,
     remove_entries: Collection[int] = (),
+    more_questions: Questions | None = None,
+    marks: Sequence[Any] | None = None,
+    sources: Mapping[str, Source] | None = None,
 ) -> dict[str, Any]:
     """Write into `folder` (emptied first) what `base` holds without the documents `remove`, with `chunks` added.
 
     A changed document is named in `remove` and comes again in `chunks`. `questions` as in `build_index`, by position in
-    `chunks`. `remove_entries` are pseudo-questions to drop. Raises UserError("index.other_encoder" / "index.needs_encoder").
+    `chunks`; `more_questions`, by chunk number, go to chunks that are there already. `remove_entries` are pseudo-questions to drop.
+    Raises UserError("index.other_encoder" / "index.needs_encoder").
     """
     if base.dense_model and encoder:
         base.dense_model.require(encoder)
@@ -74,8 +93,10 @@ def update_index(
     link(base.folder / "lexical", folder / "lexical")
     maker = _Maker(folder, base, encoder)
     maker.remove(remove, remove_entries)
-    maker.add(chunks, questions or {})
-    return maker.finish({**base.manifest, **(about or {})})
+    for parent, texts in (more_questions or {}).items():
+        maker.ask(parent, texts)
+    maker.add(chunks, questions or {}, marks)
+    return maker.finish({**base.manifest, **(about or {})}, sources or {})
 
 
 class _Maker:
@@ -95,12 +116,15 @@ class _Maker:
         self._removed = self.store.remove_documents(files) + self.store.remove_entries(entries)
         self._lexical.remove(self._removed)
 
-    def add(self, chunks: Iterable[Chunk], questions: Questions) -> None:
+    def add(self, chunks: Iterable[Chunk], questions: Questions, marks: Sequence[Any] | None) -> None:
         for position, chunk in enumerate(chunks):
-            number, entry = self.store.add_chunk(chunk)
+            number, entry = self.store.add_chunk(chunk, None if marks is None else marks[position])
             self._put(entry, searchable(chunk), is_question=False)
-            for question in questions.get(position, ()):
-                self._put(self.store.add_question(number, question), question, is_question=True)
+            self.ask(number, questions.get(position, ()))
+
+    def ask(self, parent: int, questions: Iterable[str]) -> None:
+        for question in questions:
+            self._put(self.store.add_question(parent, question), question, is_question=True)
 
     def _put(self, entry: int, text: str, *, is_question: bool) -> None:
         self._lexical.add(entry, text)
@@ -121,7 +145,9 @@ class _Maker:
                 self._numbers += [entry for entry, _ in rows]
         self._waiting.clear()
 
-    def finish(self, about: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, about: dict[str, Any], sources: Mapping[str, Source]) -> dict[str, Any]:
+        for file, source in sources.items():
+            self.store.describe(file, source.hash, source.repeats)
         self.store.finish()
         self._lexical.finish()
         chunks, entries = np.load(self._folder / "chunks.npy"), np.load(self._folder / "entries.npy")
