@@ -1,4 +1,5 @@
-"""The local model server: OpenAI chat completions on loopback, for versions in the database. Its own process.
+"""The local model server: OpenAI chat completions on loopback, for versions in the database, and the vectors and rerank scores
+of retrieval's small models (core.serving.retrieval_routes). Its own process.
 
     python -m core.model_server
 
@@ -30,7 +31,9 @@ from core.errors import Conflicting, Forbidden, NotFound, Unavailable, UserError
 from core.home import Home, open_home
 from core.i18n import error_text
 from core.serving.protocol import ChatRequest, completion, piece
+from core.serving.retrieval_routes import routes
 from core.serving.scheduler import Done, Event, Failed, Scheduler, Ticket
+from core.serving.small_models import SmallModels
 from core.serving.token import server_token
 from core.serving.versions import Served, local_versions, served_version
 
@@ -52,20 +55,25 @@ def create_app(home: Home, scheduler: Scheduler) -> FastAPI:
         if not secrets.compare_digest(given.encode(), token.encode()):
             raise Forbidden("serving.bad_token")
 
+    small_models = SmallModels(home, scheduler.is_answering)
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         scheduler.start()
+        small_models.start()
         yield
+        await asyncio.to_thread(small_models.close)
         await asyncio.to_thread(scheduler.close)
 
     app = FastAPI(title="Consilium model server", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.add_exception_handler(UserError, on_user_error)
     app.add_exception_handler(RequestValidationError, on_bad_request)
     app.add_exception_handler(Exception, on_bug)
+    app.include_router(routes(small_models, authorised))
 
     @app.get("/health")
     async def health() -> dict[str, object]:
-        return {"status": "ok", "pid": os.getpid(), **scheduler.state()}
+        return {"status": "ok", "pid": os.getpid(), **scheduler.state(), "small_models": small_models.state()}
 
     @app.get("/v1/models", dependencies=[Depends(authorised)])
     def models() -> dict[str, object]:
@@ -84,6 +92,7 @@ def create_app(home: Home, scheduler: Scheduler) -> FastAPI:
     @app.post("/admin/unload", dependencies=[Depends(authorised)], status_code=202)
     async def unload() -> dict[str, object]:
         scheduler.unload()
+        small_models.unload()
         return {"status": "unloading"}
 
     @app.post("/v1/chat/completions", dependencies=[Depends(authorised)])

@@ -70,6 +70,7 @@ def teach(run: Run, model: Any, loss: Any, lesson: Lesson) -> int:
     Pairs of one batch never share a text, because each is a negative of the others. Raises StopRequested after saving.
     """
     is_embedding = hasattr(model, "encode")
+    model._create_model_card = lambda *_args, **_kwargs: None  # every checkpoint would compute examples for one
     kind = SentenceTransformerTrainingArguments if is_embedding else CrossEncoderTrainingArguments
     device = str(model.device)
     args = kind(

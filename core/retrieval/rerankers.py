@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from core.retrieval import model_server_door
-from core.retrieval.encoders import THREADS, Place, is_place_here
+from core.retrieval.encoders import Place, is_place_here
 from core.retrieval.rank_features import FeatureModel, read_feature_model
 from core.retrieval.retrieval_models import get, weights_of
 
@@ -41,7 +41,8 @@ def open_reranker(name: str, *, place: Place = "auto") -> Reranker:
     if row.form == "features":
         return FeatureReranker(name, row.content_hash, read_feature_model(folder))
     if is_place_here(place):
-        return CrossReranker(name, row.content_hash, folder, float(row.manifest.get("prior_weight", 0.0)))
+        limits = row.manifest
+        return CrossReranker(name, row.content_hash, folder, float(limits.get("prior_weight", 0.0)), int(limits.get("max_length", 0)))
     return ServerReranker(name, row.content_hash)
 
 
@@ -61,13 +62,15 @@ class FeatureReranker:
 
 
 class CrossReranker:
-    """A cross-encoder in this process. `prior_weight` is what the old rank adds: weight / (rank + 1), chosen on held-out queries."""
+    """A cross-encoder in this process. `prior_weight` is what the old rank adds: weight / rank, chosen on tuning questions;
+    longer pairs than `max_length` tokens are cut as in its training (0: the model's own limit)."""
 
-    def __init__(self, name: str, content_hash: str, folder: Path, prior_weight: float) -> None:
-        self.name, self.hash, self.folder, self._prior = name, content_hash, folder, prior_weight
+    def __init__(self, name: str, content_hash: str, folder: Path, prior_weight: float, max_length: int = 0) -> None:
+        self.name, self.hash, self.folder, self._prior, self._max_length = name, content_hash, folder, prior_weight, max_length
         self._model: Any = None
 
-    def score(self, query: str, passages: Sequence[str], *, budget_ms: float | None = None) -> list[float | None]:
+    def score(self, query: str, passages: Sequence[str], *, budget_ms: float | None = None, first: int = 0) -> list[float | None]:
+        """As `Reranker`; `first` is the place of the first passage in the list that it was cut from."""
         started = time.monotonic()
         scores: list[float | None] = [None] * len(passages)
         model = self.load()
@@ -77,13 +80,15 @@ class CrossReranker:
             lot = [(query, passage) for passage in passages[start : start + LOT]]
             found = model.predict(lot, batch_size=LOT, show_progress_bar=False, convert_to_tensor=True).float().tolist()
             for offset, value in enumerate(found):
-                scores[start + offset] = float(value) + self._prior / (start + offset + 1)
+                scores[start + offset] = float(value) + self._prior / (first + start + offset + 1)
         return scores
 
     def load(self) -> Any:
         """The model, loaded at first use."""
         if self._model is None:
             self._model = load_cross_encoder(self.folder)
+            if self._max_length:
+                self._model.max_length = self._max_length
         return self._model
 
 
@@ -97,8 +102,8 @@ class ServerReranker:
         return model_server_door.rerank(self.name, query, passages, budget_ms)
 
 
-def load_cross_encoder(folder: Path, *, for_training: bool = False) -> Any:
-    """bfloat16 to score, float32 to train; scores are logits. Never asks the hub."""
+def load_cross_encoder(folder: Path, *, for_training: bool = False, is_new: bool = False) -> Any:
+    """bfloat16 to score, float32 to train; scores are logits. `is_new` puts a fresh head on an encoder's weights. Never asks the hub."""
     import torch
     from sentence_transformers import CrossEncoder
 
@@ -106,7 +111,5 @@ def load_cross_encoder(folder: Path, *, for_training: bool = False) -> Any:
     from core.policy import pick_device
 
     device = pick_device(current_home())
-    if device == "cpu":
-        torch.set_num_threads(THREADS)
     dtype = torch.float32 if for_training else torch.bfloat16
     return CrossEncoder(str(folder), device=device, model_kwargs={"dtype": dtype}, local_files_only=True, activation_fn=torch.nn.Identity())

@@ -129,6 +129,10 @@ class Scheduler:
             "is_yielding": self._must_yield,
         }
 
+    def is_answering(self) -> bool:
+        """Is an answer being written, or waiting to be? Asked by what shares the cores with it."""
+        return bool(self._waiting) or self._num_running() > 0
+
     def _num_running(self) -> int:
         return sum(len(batch.rows) for batch in list(self._batches.values()))
 
