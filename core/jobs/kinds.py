@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from core.errors import NotFound
 from core.jobs import configs as c
 from core.jobs import configs_bench as cb
+from core.jobs import configs_doc2query as d2q
 from core.jobs import configs_embedding as emb
 from core.jobs import configs_evaluation as ce
 from core.jobs import configs_release as cr
+from core.jobs import configs_retrieval as retrieval
 from core.jobs import configs_review as cv
 from core.jobs import configs_reward as reward
 from core.jobs import configs_teacher as teacher
@@ -52,9 +54,10 @@ KINDS: dict[str, JobKind] = {
         JobKind("compare", cb.CompareConfig, "training.compare", "gpu", "Compare two versions", "批量对比两个版本", is_startable=False),
         JobKind("package", cr.PackageConfig, "training.package", "cpu", "Write a release package", "制作发布包"),
         JobKind("watch", cr.WatchConfig, "training.watch", "cpu", "Watch the serving version", "监测在用版本"),
-        JobKind("index", c.IndexConfig, "training.index", "cpu", "Build a search index", "构建检索索引"),
+        JobKind("index", retrieval.IndexConfig, "training.index", "cpu", "Build or update a search index", "构建或更新检索索引"),
         JobKind("embedding", emb.EmbeddingConfig, "training.embedding", "gpu", "Train an embedding", "训练向量模型"),
         JobKind("reranker", emb.RerankerConfig, "training.reranker", "gpu", "Train a reranker", "训练重排模型"),
+        JobKind("doc2query", d2q.Doc2QueryConfig, "training.doc2query", "gpu", "Train a question writer", "训练问题生成模型"),
         JobKind("calibrate", reward.CalibrateConfig, "training.calibrate", "cpu", "Calibrate the reward", "校准奖励"),
         JobKind("prompt_set", reward.PromptSetConfig, "training.prompt_set", "cpu", "Build a prompt set", "构建提示集"),
         JobKind("inspect_data", teacher.InspectDataConfig, "training.inspect_data", "cpu", "Inspect data with the teacher", "教师检查数据"),
