@@ -23,7 +23,7 @@ from core.bench_stream import stream_pair
 from core.errors import Forbidden, UserError
 from core.i18n import translate
 from core.model_list import VersionShown, default_pair, list_versions
-from core.preference import REASONS, Ballot, Decoding, Mode
+from core.preference import REASONS, Ballot, Decoding, Mode, Pair
 from core.records import Vote
 from core.standings import standings
 
@@ -86,8 +86,12 @@ class Bench:
         #: (id, mode) of the pair on screen once its votes are open
         self.pair = gr.State(None)
         with gr.Row(equal_height=True):
-            self.first = gr.Dropdown(elem_id="bench-first", min_width=180)
-            self.second = gr.Dropdown(elem_id="bench-second", min_width=180)
+            with gr.Column(min_width=200, elem_classes="bench-choice"):
+                self.first = gr.Dropdown(elem_id="bench-first")
+                self.first_evidence = gr.Checkbox(elem_id="bench-first-evidence", container=False)
+            with gr.Column(min_width=200, elem_classes="bench-choice"):
+                self.second = gr.Dropdown(elem_id="bench-second")
+                self.second_evidence = gr.Checkbox(elem_id="bench-second-evidence", container=False)
             self.mode = gr.Radio(elem_id="bench-mode", min_width=220)
         with gr.Row(equal_height=True):
             self.dataset = gr.Dropdown(elem_id="bench-dataset", min_width=150)
@@ -100,12 +104,14 @@ class Bench:
             self.fetch = gr.Button(elem_id="bench-next", min_width=120)
             self.run = gr.Button(variant="primary", elem_id="bench-run", min_width=120)
             self.stop = gr.Button(elem_id="bench-stop", interactive=False, min_width=80)
+            self.help = gr.Button(elem_id="bench-help-open", min_width=80)
         self.strip, self.status = _html(), _html("bench-status")
         with gr.Row(elem_id="bench-answers"):
             with gr.Column(min_width=330, elem_id="bench-left"):
                 self.left, self.told_left = _html(), _html()
             with gr.Column(min_width=330, elem_id="bench-right"):
                 self.right, self.told_right = _html(), _html()
+        self.rows = _html("bench-rows")
         self.ask = _html()
         with gr.Row(elem_id="bench-votes"):
             self.votes = {n: gr.Button(interactive=False, elem_id=f"vote-{n}", size="md") for n in BALLOTS}
@@ -113,17 +119,19 @@ class Bench:
             self.reasons = gr.CheckboxGroup(elem_id="bench-reasons", min_width=330)
             self.remark = gr.Textbox(max_length=500, min_width=200)
         self.onward = gr.Button(interactive=False, elem_id="bench-onward")
-        self.totals, self.keys = _html("bench-totals"), _html()
+        self.totals, self.keys, self.card = _html("bench-totals"), _html(), _html()
 
     def wire(self, page: gr.Blocks) -> None:
         """Bind handlers to events. Streams have their own limit; everything else is short and runs in threads."""
-        board = [self.strip, self.status, self.left, self.right, self.told_left, self.told_right, self.reasons, self.remark]
+        board = [self.strip, self.status, self.left, self.right, self.rows, self.told_left, self.told_right, self.reasons, self.remark]
         board += [self.onward, self.totals, self.run, self.stop, self.pair, *self.votes.values()]
-        choices = [self.first, self.second, self.mode, self.dataset, self.spoken, self.risk, self.temperature, self.seed]
-        page.load(self.open_page, None, [self.language, self.question, self.fetch, self.ask, self.keys, *choices, *board], **PRIVATE)
-        filters = [self.language, self.first, self.second, self.dataset, self.spoken, self.risk, self.picked]
+        evidence = [self.first_evidence, self.second_evidence]
+        choices = [self.first, self.second, *evidence, self.mode, self.dataset, self.spoken, self.risk, self.temperature, self.seed]
+        words = [self.language, self.question, self.fetch, self.help, self.ask, self.keys, self.card]
+        page.load(self.open_page, None, [*words, *choices, *board], **PRIVATE)
+        filters = [self.language, self.first, self.second, *evidence, self.dataset, self.spoken, self.risk, self.picked]
         offered = [self.picked, self.question, self.status]
-        asked = [self.language, self.first, self.second, self.mode, self.picked, self.question, self.temperature, self.seed]
+        asked = [self.language, self.first, self.second, *evidence, self.mode, self.picked, self.question, self.temperature, self.seed]
         self.fetch.click(self.offer, filters, offered, **THREADED)
         running = self.run.click(self.compare, asked, board, **STREAMED)
         again = self.onward.click(self.offer, filters, offered, **THREADED).success(self.compare, asked, board, **STREAMED)
@@ -150,6 +158,10 @@ class Bench:
             self.mode: gr.update(label=t("mode"), choices=[(t("mode_blind"), "blind"), (t("mode_open"), "open")], value="blind"),
             self.first: gr.update(label=t("first")),
             self.second: gr.update(label=t("second")),
+            self.first_evidence: gr.update(label=t("with_evidence")),
+            self.second_evidence: gr.update(label=t("with_evidence")),
+            self.help: gr.update(value=t("help")),
+            self.card: view.help_card(lang),
             self.dataset: gr.update(label=t("dataset")),
             self.spoken: gr.update(label=t("language"), choices=[(t("any"), ""), ("中文", "zh"), ("English", "en")], value=""),
             self.risk: gr.update(label=t("risk"), choices=risks, value=""),
@@ -178,7 +190,7 @@ class Bench:
             versions, sets = list_versions(), bench_questions.datasets()
         except UserError as error:
             return {**self.words(lang), self.language: lang, self.status: view.problem(error, lang)}
-        one, two = default_pair(versions)
+        one, two = _asked_pair(request, versions)
         choices = [(_version_label(v, lang), v.name) for v in versions]
         return {
             **self.words(lang),
@@ -191,14 +203,31 @@ class Bench:
         }
 
     def offer(
-        self, lang: str, first: str | None, second: str | None, dataset: str | None, spoken: str, risk: str, old: Any, request: gr.Request
+        self,
+        lang: str,
+        first: str | None,
+        second: str | None,
+        first_evidence: bool,
+        second_evidence: bool,
+        dataset: str | None,
+        spoken: str,
+        risk: str,
+        old: Any,
+        request: gr.Request,
     ) -> Updates:
-        """The next question on which this person has not yet compared these two versions."""
+        """The next question on which this person has not yet compared these two contestants."""
         try:
             person = person_of(request)
             after = old["id"] if old else 0
             found = bench_questions.next_question(
-                person.id, first or "", second or "", dataset=dataset or "", language=spoken, risk=risk, after=after
+                person.id,
+                first or "",
+                second or "",
+                evidence=(bool(first_evidence), bool(second_evidence)),
+                dataset=dataset or "",
+                language=spoken,
+                risk=risk,
+                after=after,
             )
         except UserError as error:
             return {self.picked: None, self.question: "", self.status: view.problem(error, lang)}
@@ -209,6 +238,8 @@ class Bench:
         lang: str,
         first: str | None,
         second: str | None,
+        first_evidence: bool,
+        second_evidence: bool,
         mode: str,
         picked: Any,
         text: str,
@@ -224,8 +255,18 @@ class Bench:
             is_offered = bool(picked) and picked["text"] == text
             sample_id = picked["id"] if is_offered else (await _in_thread(bench_questions.own_question, person.id, text)).id
             kind: Mode = "open" if mode == "open" else "blind"
-            pair = await _in_thread(preference.open_pair, person.id, first or "", second or "", sample_id, mode=kind, decoding=decoding)
-            names = (pair.left, pair.right) if pair.mode == "open" else None
+            pair = await _in_thread(
+                preference.open_pair,
+                person.id,
+                first or "",
+                second or "",
+                sample_id,
+                mode=kind,
+                decoding=decoding,
+                first_with_evidence=bool(first_evidence),
+                second_with_evidence=bool(second_evidence),
+            )
+            names = _names(pair, lang) if pair.mode == "open" else None
             async with aclosing(stream_pair(person.id, pair, decoding)) as frames:
                 async for frame in frames:
                     left, right = view.columns(frame, lang, names=names)
@@ -239,6 +280,7 @@ class Bench:
                 **self._idle(is_onward=pair.mode == "open"),
                 **opened,
                 self.pair: (pair.id, pair.mode),
+                self.rows: view.rows(frame, lang),
                 self.status: view.note("vote_now" if pair.mode == "blind" else "vote_open", lang),
             }
         else:
@@ -255,8 +297,14 @@ class Bench:
             ballot = Ballot(f"pair-{pair_id}-key-{key}", choice, unsafe_left, unsafe_right, tuple(reasons or ()), remark or "")
             stored = preference.cast(person.id, pair_id, ballot)
             reveal = preference.reveal(person.id, pair_id)
-            newer, older = sorted((reveal.left, reveal.right), key=lambda side: side.version_id, reverse=True)
-            table = standings(person.id, newer.name, older.name)
+            newer, older = sorted((reveal.left, reveal.right), key=lambda side: side.contestant, reverse=True)
+            table = standings(
+                person.id,
+                newer.name,
+                older.name,
+                first_with_evidence=newer.with_evidence,
+                second_with_evidence=older.with_evidence,
+            )
         except UserError as error:
             return {self.status: view.problem(error, lang)}
         told = view.told(reveal, lang) if mode == "blind" else ("", "")
@@ -275,7 +323,7 @@ class Bench:
 
     def _cleared(self) -> Updates:
         """The board before a new pair: nothing of the last one is left, no vote is open."""
-        empty: Updates = dict.fromkeys((self.told_left, self.told_right, self.totals, self.status, self.remark), "")
+        empty: Updates = dict.fromkeys((self.rows, self.told_left, self.told_right, self.totals, self.status, self.remark), "")
         closed = {button: gr.update(interactive=False) for button in (*self.votes.values(), self.onward, self.run)}
         return {**empty, **closed, self.reasons: [], self.pair: None, self.stop: gr.update(interactive=True)}
 
@@ -288,6 +336,18 @@ def _html(elem_id: str | None = None) -> gr.Markdown:
     """A piece of the view. gr.HTML would evaluate a template from a string, which our headers forbid; in gr.Markdown one line
     of HTML passes untouched, and app.bench_view escapes whatever was written by a person or a model."""
     return gr.Markdown(elem_id=elem_id, sanitize_html=False, latex_delimiters=[], container=False)
+
+
+def _asked_pair(request: gr.Request, versions: list[VersionShown]) -> tuple[str | None, str | None]:
+    """The versions that a link asks for (?first=&second=), else the pair that a newcomer compares."""
+    known = {v.name for v in versions}
+    one, two = (request.query_params.get(key) for key in ("first", "second"))
+    return (one, two) if one in known and two in known else default_pair(versions)
+
+
+def _names(pair: Pair, lang: str) -> tuple[str, str]:
+    left = view.contestant(pair.left, lang, with_evidence=pair.left_with_evidence)
+    return left, view.contestant(pair.right, lang, with_evidence=pair.right_with_evidence)
 
 
 def _version_label(version: VersionShown, lang: str) -> str:

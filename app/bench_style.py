@@ -116,8 +116,35 @@ footer { display: none !important; }
 .bench-notice.good { color: var(--good); background: var(--good-ground); }
 .bench-answer { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.55; max-width: 46rem; margin-top: .5rem; }
 .bench-answer sup { color: var(--quiet); font-size: .68rem; padding-right: .15rem; user-select: none; }
-.bench-answer .only { background: var(--tint); border-radius: .2rem; }
-.no-diff .bench-answer .only { background: none; }
+.bench-answer .only { background: var(--tint); border-radius: .2rem; text-decoration: underline; text-decoration-color: #1b6b7f;
+                      text-underline-offset: .2em; }
+.bench-answer .changed { text-decoration: underline dotted; text-decoration-color: var(--quiet); text-underline-offset: .2em; }
+.bench-answer u, .bench-rows u { text-decoration: underline; text-decoration-thickness: 2px; background: var(--tint); }
+.bench-answer .sign { font-weight: 700; padding-left: .1rem; }
+.dark .bench-answer .only, .dark .bench-answer u, .dark .bench-rows u { text-decoration-color: #5fb3c6; }
+body:not(.diff-marks) .bench-answer span, body:not(.diff-marks) .bench-answer u { background: none; text-decoration: none; }
+body:not(.diff-marks) .bench-answer .sign { display: none; }
+.bench-rows { display: none; border: 1px solid var(--edge); border-radius: .4rem; }
+body.diff-rows .bench-rows { display: block; }
+body.diff-rows:has(.bench-rows) #bench-answers .bench-answer { display: none; }
+body.diff-rows:has(.bench-rows) .bench-column { min-height: 0; }
+.bench-rows .row { display: grid; grid-template-columns: 1fr 1fr; border-bottom: 1px solid var(--edge); }
+.bench-rows .row:last-child { border-bottom: none; }
+.bench-rows .row > div { padding: .35rem .9rem; overflow-wrap: anywhere; line-height: 1.5; }
+.bench-rows .row > div + div { border-left: 1px solid var(--edge); }
+.bench-rows .left > div:first-child, .bench-rows .right > div:last-child { background: var(--tint); border-left: 3px solid #1b6b7f; }
+.bench-rows sup { color: var(--quiet); padding-right: .2rem; }
+body.swapped #bench-answers { flex-direction: row-reverse; }
+body.swapped .bench-rows .row > div:first-child { order: 2; }
+.bench-choice { gap: .3rem !important; }
+dialog#bench-help { max-width: 34rem; width: calc(100% - 2rem); margin: 4rem auto auto; border: 1px solid var(--edge); border-radius: .5rem;
+                    padding: 1.1rem 1.3rem; background: var(--background-fill-primary); color: var(--body-text-color); }
+dialog#bench-help::backdrop { background: rgb(0 0 0 / 40%); }
+dialog#bench-help h3 { margin: 0 0 .6rem; font-size: 1.1rem; }
+dialog#bench-help dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem .9rem; margin: 0 0 .7rem; }
+dialog#bench-help dd { margin: 0; }
+dialog#bench-help kbd { border: 1px solid var(--edge); border-radius: .25rem; padding: .05rem .4rem; font-size: .85rem; }
+dialog#bench-help .bench-close { border: 1px solid var(--edge); border-radius: .3rem; padding: .35rem 1rem; cursor: pointer; }
 .bench-quiet { color: var(--quiet); }
 .bench-error { color: var(--bad); background: var(--bad-ground); border-radius: .3rem; padding: .45rem .7rem; }
 .bench-column details { margin-top: .6rem; color: var(--quiet); font-size: .92rem; }
@@ -143,7 +170,9 @@ footer { display: none !important; }
 body.only-left #bench-right, body.only-right #bench-left { display: none; }
 :focus-visible { outline: 2px solid #1b6b7f; outline-offset: 1px; }
 .dark :focus-visible { outline-color: #5fb3c6; }
-@media (max-width: 640px) { #bench-votes button { flex-basis: 44%; } }
+@media (max-width: 640px) { #bench-votes button { flex-basis: 44%; } .bench-rows .row { grid-template-columns: 1fr; }
+  .bench-rows .row > div + div { border-left: none; border-top: 1px dashed var(--edge); }
+  body.swapped #bench-answers { flex-direction: column-reverse; } }
 """
 
 #: A script in the page's head, because an event's `js=` would need unsafe-eval. Vote keys work only when a vote has been open for at
@@ -158,7 +187,15 @@ HEAD = """<script>
     return el.isContentEditable || tag === 'TEXTAREA' || tag === 'SELECT' ||
       (tag === 'INPUT' && !['radio', 'checkbox', 'range', 'button'].includes(el.type)); };
   const press = (id) => { const b = document.getElementById(id); if (b && !b.disabled) { b.click(); return true; } return false; };
+  const card = () => document.getElementById('bench-help');
+  const showCard = () => { if (card() && !card().open) card().showModal(); };
+  const start = () => document.body.classList.add('diff-marks');
+  if (document.body) start(); else document.addEventListener('DOMContentLoaded', start);
+  // a swapped view belongs to the open pair it was pressed on: a blind pair always stands as it was placed
+  setInterval(() => { if (!document.querySelector('.bench-column[data-open]')) document.body.classList.remove('swapped'); }, 200);
+  document.addEventListener('click', (e) => { if (e.target.closest && e.target.closest('#bench-help-open')) showCard(); });
   document.addEventListener('keydown', (e) => {
+    if (card() && card().open) { if (e.key.toLowerCase() === 'h') card().close(); return; }
     if (e.key === 'Escape' && isTyping(e)) { e.target.blur(); return; }
     if (e.repeat || e.ctrlKey || e.metaKey || e.altKey || isTyping(e)) return;
     const key = e.key.toLowerCase();
@@ -170,7 +207,12 @@ HEAD = """<script>
     } else if (key === 'n') { press('bench-next');
     } else if (key === 't') { const all = [...document.querySelectorAll('.bench-column details')];
       const open = !all.every(d => d.open); all.forEach(d => { d.open = open; });
-    } else if (key === 'd') { document.body.classList.toggle('no-diff');
+    } else if (key === 'd') { const c = document.body.classList;
+      if (c.contains('diff-marks')) { c.remove('diff-marks'); c.add('diff-rows'); }
+      else if (c.contains('diff-rows')) c.remove('diff-rows'); else c.add('diff-marks');
+    } else if (key === 'v') { if (document.querySelector('.bench-column[data-open]')) document.body.classList.toggle('swapped');
+    } else if (key === 'h') { showCard();
+    } else if (key === 'b') { window.parent.location.href = '/models?dialog=roll_back';
     } else if (key === 'f') { const c = document.body.classList;
       if (c.contains('only-left')) { c.remove('only-left'); c.add('only-right'); }
       else if (c.contains('only-right')) c.remove('only-right'); else c.add('only-left');

@@ -10,9 +10,10 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 from sqlalchemy.orm import aliased
 
+from core.bench_sides import Contestant
 from core.datasets import NewSample, store_samples
 from core.errors import NotFound, UserError
 from core.models import get_version
@@ -53,8 +54,18 @@ def count_questions(dataset: str, language: str = "", risk: str = "") -> int:
         return session.scalar(select(func.count()).select_from(_held_out(dataset, language, risk).subquery())) or 0
 
 
-def next_question(user_id: int, first: str, second: str, *, dataset: str, language: str = "", risk: str = "", after: int = 0) -> Question:
-    """A held-out prompt on which this person has not yet compared these two versions, in a fixed but mixed order of their own.
+def next_question(
+    user_id: int,
+    first: str,
+    second: str,
+    *,
+    evidence: tuple[bool, bool] = (False, False),
+    dataset: str,
+    language: str = "",
+    risk: str = "",
+    after: int = 0,
+) -> Question:
+    """A held-out prompt on which this person has not yet compared these two contestants, in a fixed but mixed order of their own.
 
     When all have been compared the order starts again. `after` is the question on screen, which is not offered twice in a row.
     Raises NotFound("bench.no_questions") when the filter leaves nothing.
@@ -62,14 +73,18 @@ def next_question(user_id: int, first: str, second: str, *, dataset: str, langua
     pair = aliased(t.BenchPair)
     with read_session() as session:
         voter(session, user_id)
-        ids = {get_version(session, first).id, get_version(session, second).id}
-        done = set(
-            session.scalars(
-                select(pair.sample_id).where(
-                    pair.user_id == user_id, pair.status == "ready", pair.left_version_id.in_(ids), pair.right_version_id.in_(ids)
-                )
+        one, two = (Contestant(get_version(session, name).id, has) for name, has in zip((first, second), evidence, strict=True))
+
+        def placed(left: Contestant, right: Contestant) -> ColumnElement[bool]:
+            return and_(
+                pair.left_version_id == left.version_id,
+                pair.left_with_evidence == left.with_evidence,
+                pair.right_version_id == right.version_id,
+                pair.right_with_evidence == right.with_evidence,
             )
-        )
+
+        query = select(pair.sample_id).where(pair.user_id == user_id, pair.status == "ready", or_(placed(one, two), placed(two, one)))
+        done = set(session.scalars(query))
         found = list(session.scalars(_held_out(dataset, language, risk)))
         if not found:
             raise NotFound("bench.no_questions")

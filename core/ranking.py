@@ -142,7 +142,7 @@ def _reach(
     if num_q == 1 or num_v == 1:  # only one of the two was sampled, and its clusters are all there is
         variance, degrees = np.maximum(by_question, by_voter), np.full(len(estimate), max(num_q, num_v) - 1.0)
     else:
-        variance = np.maximum(by_question + by_voter - crossed, crossed / 4)
+        variance = np.maximum(by_question + by_voter - crossed, crossed / 16)
         noise = by_question**2 / (num_q - 1) + by_voter**2 / (num_v - 1) + crossed**2 / (num_c - 1)
         degrees = variance**2 / np.maximum(noise, 1e-300)
     return np.asarray(stdtrit(np.maximum(degrees, 1.0), 0.5 + confidence / 2) * np.sqrt(variance), dtype=np.float64)

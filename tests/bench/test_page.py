@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -105,7 +106,7 @@ def test_every_handler_refuses_a_clinician_with_a_sentence(home: Home) -> None:
     bench = inside_a_loop(make)
     answers = [
         bench.open_page(request(session_id, "en")),
-        bench.offer("en", "a", "b", "demo", "", "", None, request(session_id)),
+        bench.offer("en", "a", "b", False, False, "demo", "", "", None, request(session_id)),
         *(bench.vote(key, "en", (1, "blind"), [], "", request(session_id)) for key in BALLOTS),
     ]
     for answer in answers:
@@ -122,7 +123,9 @@ def test_what_a_model_writes_is_text_and_one_line() -> None:
     side = Shown(EVIL, EVIL, True, 1.0)
     pieces = [*view.columns(Frame(side, Shown("Other.", "", True), "ready", 2.0), "en", names=(EVIL, EVIL))]
     told = RevealedSide(1, EVIL, EVIL, "sft", False, EVIL, 1.0)
-    pieces += view.told(Reveal(told, told), "zh")
+    passage = dict.fromkeys(("title", "section", "source", "date", "text"), EVIL)
+    pieces += view.told(Reveal(told, replace(told, with_evidence=True), (passage,)), "zh")
+    pieces += [view.rows(Frame(side, Shown("Other <b>x</b>.", "", True), "ready", 2.0), "en")]
     pieces.append(view.problem(UserError("models.no_such_version", name=EVIL), "en"))
     table = Standings(EVIL, EVIL, 1, 2, 0, 0, 0, 0, 3, 3, 3, 0.5, 0.1, 0.9, 0.5, 0.1, 0.9, 191)
     pieces.append(view.statistics(table, "en"))
@@ -130,15 +133,38 @@ def test_what_a_model_writes_is_text_and_one_line() -> None:
         assert piece.startswith("<div")
         assert "\n" not in piece
         tags = Tags(piece)
-        assert tags.names <= {"div", "b", "span", "sup", "details", "summary", "code", "i", "u", "s"}
+        assert tags.names <= {"div", "b", "span", "sup", "details", "summary", "code", "i", "u", "s", "p", "br"}
         assert not tags.handlers
 
 
-def test_sentences_that_only_one_answer_has_are_marked_when_both_are_complete() -> None:
-    left, right = Shown("Call 120 now. Drink water.", "", True), Shown("Rest at home. Drink water!", "", True)
+def test_sentences_say_whether_the_other_answer_has_them_and_not_by_colour_alone() -> None:
+    left = Shown("Call 120 now. Drink water.", "", True)
+    right = Shown("Rest at home. Drink water!", "", True)
     ready = view.columns(Frame(left, right, "ready", 1.0), "en")
     assert [part.count('class="only"') for part in ready] == [1, 1]
-    assert '<span class="only"><sup>a1</sup>Call 120 now.' in ready[0]
-    assert '<span class="only"><sup>b1</sup>Rest at home.' in ready[1]
+    for part, mark, text in ((ready[0], "a1", "Call 120 now."), (ready[1], "b1", "Rest at home.")):
+        assert f'<span class="only"><sup>{mark}<b class="sign" title="Only this answer says it.">＋</b></sup>{text}' in part
     streaming = view.columns(Frame(left, right, "streaming", 1.0), "en")
     assert not any('class="only"' in part for part in streaming)
+
+
+def test_what_is_worded_otherwise_names_its_partner_and_underlines_what_differs() -> None:
+    left = Shown("Rest. Take two tablets of ibuprofen a day.", "", True)
+    right = Shown("Take one tablet of ibuprofen a day. See a doctor.", "", True)
+    frame = Frame(left, right, "ready", 1.0)
+    first, second = view.columns(frame, "en")
+    assert "≈b1" in first
+    assert "≈a2" in second
+    assert "<u>two</u>" in first
+    assert "<u>one</u>" in second
+    table = view.rows(frame, "en")
+    assert [table.count(f'class="row {kind}"') for kind in ("left", "changed", "right", "same")] == [1, 1, 1, 0]
+    assert table.index("Rest.") < table.index("See a doctor.")
+    assert view.rows(Frame(left, right, "streaming", 1.0), "en") == ""
+
+
+def test_the_help_card_names_every_key_in_both_languages() -> None:
+    for language in ("en", "zh"):
+        card = view.help_card(language)
+        assert "\n" not in card
+        assert all(f"<kbd>{key}</kbd>" in card for key in ("1-7", "Enter", "N", "T", "D", "F", "V", "B", "H", "Esc"))

@@ -19,7 +19,7 @@ HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "datasets", "safe
 LAYERS = ("core", "db", "app", "training", "pages")
 #: core without a database: rules, arithmetic and text. Each may import only the others (and packages).
 PURE = {
-    "core.agreement", "core.bench_slices", "core.calibration", "core.completions", "core.conflicts", "core.content", "core.desk.routing", "core.errors",
+    "core.agreement", "core.bench_diff", "core.bench_slices", "core.calibration", "core.completions", "core.conflicts", "core.content", "core.desk.routing", "core.errors",
     "core.expansion", "core.exports.files", "core.i18n", "core.jobs.configs", "core.jobs.configs_bench", "core.jobs.configs_evaluation",
     "core.jobs.configs_release", "core.jobs.configs_review", "core.jobs.configs_reward", "core.jobs.configs_teacher",
     "core.jobs.configs_training", "core.jobs.fields", "core.jobs.kinds", "core.lexicons", "core.mentions", "core.notices", "core.outcomes",
