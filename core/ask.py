@@ -3,51 +3,49 @@
 The search never waits for a model longer than the budget and never needs one; a rewriting that speaks of something else is
 dropped. A model's answer is shown only when it cites passages that were found; the demonstration model is never asked to
 answer, because it knows no medicine. Then the passages are quoted word for word, and when they say too little about the
-question the answer is "unknown". Called by pages/ask.py and app/api/ask.py; imports no torch.
+question the answer is "unknown". Called by pages/ask.py, app/api/ask.py, app/api/chat.py, app/mcp.py; imports no torch.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from sqlalchemy import select
-
 from core import model_client
+from core.ask_rewriting import rewriting
 from core.completions import split_completion
-from core.errors import NotFound, UserError
+from core.errors import UserError
 from core.home import Home, current_home
 from core.i18n import error_text, translate
 from core.models import all_versions, get_version, serving_version
 from core.records import Message, VersionStatus
-from core.retrieval.index import Hit, LexicalIndex, open_index
-from core.retrieval.support import THRESHOLD, asked_headings, coverage, quotes, subject, support
-from core.retrieval.tokens import CJK, count
+from core.retrieval.index import Index
+from core.retrieval.rewrite import language_of
+from core.retrieval.search import Door, Hit, Note, Watch
+from core.retrieval.support import THRESHOLD, coverage, quotes, subject
+from core.searching import Finding, IndexShown, active_index, open_searcher
 from db import tables as t
 from db.engine import read_session, write_session
 
+__all__ = ["AskResult", "Context", "IndexShown", "active_index", "ask", "check_question", "choices", "language_of", "note_text"]
+
 MAX_QUESTION = 2000
 MAX_TOP_K = 20
-REWRITE_TOKENS = 64
-#: A shorter rewriting says nothing that the question did not.
-MIN_REWRITE = 4
 #: A rewriting and its question must share a document among so many passages.
 RELATED_DEPTH = 3
-#: How often the question stands before the pseudo-document (Wang et al., Query2doc, EMNLP 2023): it must keep leading.
-QUESTION_WEIGHT = 5
 CITATION = re.compile(r"[\[［【](\d{1,2})[\]］】]")
 
 Kind = Literal["model", "extractive", "unknown"]
-Note = tuple[str, dict[str, Any]]
+Expander = Callable[[str], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A passage as shown. `doors` names what found it: "question", "pseudo_doc", both, or "same_document"."""
+    """A passage as shown. `doors` names what found it: "question", "glossary", "pseudo_doc" ..., or "same_document"; `why` says
+    it in full. `stages` are its (rank, score) in every list; `parent` is its number in the index."""
 
     rank: int
     title: str
@@ -59,11 +57,16 @@ class Context:
     text: str
     score: float
     doors: tuple[str, ...]
+    why: tuple[Door, ...]
+    stages: dict[str, tuple[int, float]]
+    parent: int
+    content_hash: str
 
 
 @dataclass(frozen=True, slots=True)
 class AskResult:
-    """What came out. `notes` are catalogue keys with parameters: what was left out and why; `support` lies in [0, 1]."""
+    """What came out. `notes` are catalogue keys with parameters: what was left out and why; `support` lies in [0, 1] and below
+    `threshold` the answer is "unknown". `wordings` is what was searched for; `stages` what each stage ranked (chunk, score)."""
 
     query: str
     pseudo_doc: str
@@ -74,30 +77,16 @@ class AskResult:
     is_toy: bool
     support: float
     index: dict[str, Any]
+    threshold: float = THRESHOLD
     notes: tuple[Note, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
+    search_ms: dict[str, float] = field(default_factory=dict)
+    wordings: tuple[dict[str, Any], ...] = ()
+    corrections: tuple[tuple[str, str], ...] = ()
+    terms: tuple[tuple[str, str], ...] = ()
+    stages: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)
     event_id: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class IndexShown:
-    """The active version of an index."""
-
-    id: int
-    name: str
-    version: int
-    path: str
-    num_documents: int
-    num_chunks: int
-
-
-def active_index(name: str = "guidelines") -> IndexShown:
-    """Raises NotFound("ask.no_index") when no version of that name is active."""
-    with read_session() as session:
-        row = session.scalar(select(t.SearchIndex).where(t.SearchIndex.name == name, t.SearchIndex.is_active))
-        if row is None:
-            raise NotFound("ask.no_index", name=name)
-        return IndexShown(row.id, row.name, row.version, row.path, row.num_documents, row.num_chunks)
 
 
 def ask(
@@ -109,33 +98,39 @@ def ask(
     top_k: int = 5,
     with_rewrite: bool = True,
     with_answer: bool = True,
+    plan: Mapping[str, Any] | None = None,
+    expander: Expander | None = None,
+    channel: str = "",
 ) -> AskResult:
     """Answer a question. `model` is a version's name; None means the one that serves (or the setting serve_model).
 
-    Raises UserError("ask.empty_question" / "ask.long_question" / "ask.index_other_format"), NotFound("ask.no_index" /
-    "models.no_such_version"), Unavailable("ask.index_missing" / "ask.index_damaged"). A model that is down is a note.
+    `plan` changes fields of the index's search plan for this question; `expander` gives lines "lex: ...", "vec: ..." and
+    "hyde: ..."; `channel` says where it was asked. Raises UserError("ask.empty_question" / "ask.long_question" /
+    "ask.index_other_format" / "ask.bad_plan"), NotFound("ask.no_index" / "models.no_such_version"),
+    Unavailable("ask.index_missing" / "ask.index_damaged"). A model that is down is a note.
     """
     home = current_home()
     question = check_question(question)
-    shown = active_index(index)
-    opened = open_index(home.resolve(shown.path))
+    watch = Watch()
+    searcher = open_searcher(index, plan)
     version = _version(home, model) if with_rewrite or with_answer else None
-    watch, notes = _Watch(), list[Note]()
+    notes = list(searcher.notes)
     if version is None and (with_rewrite or with_answer):
         notes.append(("ask.note_no_model", {}))
-
-    pseudo_doc = _rewrite(home, version, question, notes) if with_rewrite and version else ""
-    if pseudo_doc and not _is_related(question, pseudo_doc, opened):
+    watch.lap("open")
+    pseudo_doc = rewriting(home, version, question, notes) if with_rewrite and version and searcher.plan.pseudo_doc else ""
+    if pseudo_doc and not _is_related(question, pseudo_doc, searcher.index):
         notes.append(("ask.note_rewrite_astray", {}))
         pseudo_doc = ""
+    lines = expander(question) if expander and searcher.plan.expansion else ()
     watch.lap("rewrite")
-    hits = opened.search(_wordings(question, pseudo_doc), max(1, min(top_k, MAX_TOP_K)))
-    hits = _with_asked_section(question, hits, opened)
-    contexts = tuple(_context(rank, hit) for rank, hit in enumerate(hits, start=1))
-    supported = support(question, [hit.chunk for hit in hits], opened.weight)
+    found = searcher.find(question, max(1, min(top_k, MAX_TOP_K)), pseudo_doc=pseudo_doc, expansions=lines)
+    notes += found.retrieved.notes
+    contexts = tuple(_context(rank, hit) for rank, hit in enumerate(found.hits, start=1))
     watch.lap("search")
-    answer, kind = _answer(version if with_answer else None, question, contexts, hits, opened, supported, notes)
+    answer, kind = _answer(version if with_answer else None, question, contexts, found, searcher.index, notes)
     watch.lap("answer")
+    retrieved, shown = found.retrieved, searcher.shown
     result = AskResult(
         query=question,
         pseudo_doc=pseudo_doc,
@@ -144,12 +139,19 @@ def ask(
         answer_kind=kind,
         model=version.name if version else None,
         is_toy=bool(version and version.is_toy and (pseudo_doc or kind == "model")),
-        support=round(supported, 3),
+        support=round(found.support, 3),
+        threshold=found.threshold,
         index={name: value for name, value in asdict(shown).items() if name != "path"},
         notes=tuple(notes),
         timings_ms=watch.done(),
+        search_ms=retrieved.timings_ms,
+        wordings=tuple(asdict(wording) for wording in retrieved.wordings),
+        corrections=tuple((c.written, c.meant) for c in retrieved.corrections),
+        terms=tuple(dict.fromkeys((m.written, m.term.shown(_other(m.written))) for m in retrieved.mentions)),
+        stages=retrieved.stages,
+        plan=searcher.plan.to_json(),
     )
-    return _remember(result, user_id, version.id if version else None, shown.id)
+    return _remember(result, user_id, version.id if version else None, shown.id, channel)
 
 
 def note_text(note: Note, language: str) -> str:
@@ -177,10 +179,6 @@ def check_question(question: str) -> str:
     return question
 
 
-def language_of(question: str) -> str:
-    return "zh" if re.search(f"[{CJK}]", question) else "en"
-
-
 def _version(home: Home, name: str | None) -> t.ModelVersion | None:
     with read_session() as session:
         if name or home.settings.serve_model:
@@ -189,82 +187,23 @@ def _version(home: Home, name: str | None) -> t.ModelVersion | None:
         return serving_version(session)
 
 
-def _rewrite(home: Home, version: t.ModelVersion, question: str, notes: list[Note]) -> str:
-    """What the model wrote about the question within the budget: a pseudo-document for the search, never shown as fact."""
-    pieces: list[str] = []
-    failure: list[UserError] = []
-    is_over = threading.Event()
-
-    def read() -> None:
-        stream = model_client.stream_chat(version.name, [Message("user", question)], temperature=0.0, seed=0, max_new_tokens=REWRITE_TOKENS)
-        try:
-            for piece in stream:
-                if is_over.is_set():
-                    return
-                pieces.append(piece)
-        except UserError as error:
-            failure.append(error)
-
-    reader = threading.Thread(target=read, name="rewrite", daemon=True)
-    reader.start()
-    reader.join(home.settings.ask_budget_ms / 1000)
-    is_over.set()
-    text = " ".join(re.sub(r"</?think>", " ", "".join(pieces)).split())
-    if count(text) >= MIN_REWRITE:
-        return text
-    if failure:
-        notes.append(("ask.note_rewrite_failed", {"reason": failure[0]}))
-    else:
-        notes.append(("ask.note_rewrite_late", {"budget": home.settings.ask_budget_ms}))
-    return ""
-
-
-def _is_related(question: str, pseudo_doc: str, index: LexicalIndex) -> bool:
+def _is_related(question: str, pseudo_doc: str, index: Index) -> bool:
     """Does the rewriting speak of what was asked: in its words, or by leading to one of the same documents?
 
     A question that finds nothing cannot be compared; then the rewriting may help, and `support` still judges the outcome.
     """
     if coverage(subject(question), pseudo_doc, index.weight) >= THRESHOLD:
         return True
-    by_question = {hit.chunk.file for hit in index.search({"question": question}, RELATED_DEPTH)}
-    by_rewriting = {hit.chunk.file for hit in index.search({"pseudo_doc": pseudo_doc}, RELATED_DEPTH)}
+    by_question = {index.chunk(f.parent).file for f in index.lexical(question, RELATED_DEPTH)}
+    by_rewriting = {index.chunk(f.parent).file for f in index.lexical(pseudo_doc, RELATED_DEPTH)}
     return not by_question or bool(by_question & by_rewriting)
 
 
-def _wordings(question: str, pseudo_doc: str) -> dict[str, str]:
-    wordings = {"question": question}
-    if pseudo_doc:
-        wordings["pseudo_doc"] = " ".join([question] * QUESTION_WEIGHT + [pseudo_doc])
-    return wordings
-
-
-def _with_asked_section(question: str, hits: list[Hit], index: LexicalIndex) -> list[Hit]:
-    """Let the last passage make room for the part of the best document whose heading is what the question asks for.
-
-    A question names a complaint, which stands under one heading; what to do about it stands under another.
-    """
-    headings = asked_headings(question)
-    if len(hits) < 3 or not headings:
-        return hits
-    shown = {hit.number for hit in hits}
-    for number in index.siblings(hits[0].number):
-        chunk = index.chunk(number)
-        if number not in shown and any(heading.search(chunk.section) for heading in headings):
-            return [*hits[:-1], Hit(number, chunk, 0.0, 0.0, ("same_document",))]
-    return hits
-
-
 def _answer(
-    version: t.ModelVersion | None,
-    question: str,
-    contexts: Sequence[Context],
-    hits: Sequence[Hit],
-    index: LexicalIndex,
-    supported: float,
-    notes: list[Note],
+    version: t.ModelVersion | None, question: str, contexts: Sequence[Context], found: Finding, index: Index, notes: list[Note]
 ) -> tuple[str, Kind]:
     language = language_of(question)
-    if supported < THRESHOLD:
+    if found.support < found.threshold:
         return translate("ask.kind_unknown", language), "unknown"
     if version is not None and version.is_toy:
         notes.append(("ask.note_answer_toy", {}))
@@ -272,7 +211,7 @@ def _answer(
         text = _model_answer(version, question, contexts, notes)
         if text:
             return text, "model"
-    quoted = quotes(question, [hit.chunk for hit in hits], index.weight)
+    quoted = quotes(question, [hit.chunk for hit in found.hits], index.weight, found.retrieved.mentions)
     if not quoted:
         return translate("ask.kind_unknown", language), "unknown"
     return "\n".join(f"{quote.text} [{quote.passage}]" for quote in quoted), "extractive"
@@ -298,38 +237,56 @@ def _model_answer(version: t.ModelVersion, question: str, contexts: Sequence[Con
 
 def _context(rank: int, hit: Hit) -> Context:
     c = hit.chunk
-    return Context(rank, c.title, c.section, c.page, c.source, c.date, c.file, c.text, round(hit.score, 5), hit.doors)
+    return Context(
+        rank=rank,
+        title=c.title,
+        section=c.section,
+        page=c.page,
+        source=c.source,
+        date=c.date,
+        file=c.file,
+        text=c.text,
+        score=round(hit.score, 5),
+        doors=hit.via,
+        why=hit.doors,
+        stages=hit.stages,
+        parent=hit.number,
+        content_hash=hashlib.sha256(c.text.encode()).hexdigest(),
+    )
 
 
-def _remember(result: AskResult, user_id: int | None, version_id: int | None, index_id: int) -> AskResult:
+def _other(written: str) -> str:
+    """The language in which a term is shown beside what was written: the other one."""
+    return "en" if language_of(written) == "zh" else "zh"
+
+
+def _remember(result: AskResult, user_id: int | None, version_id: int | None, index_id: int, channel: str) -> AskResult:
+    kept = ("rank", "parent", "file", "title", "section", "page", "source", "date", "text", "score", "content_hash")
+    contexts = [
+        {name: getattr(context, name) for name in kept} | {"doors": list(context.doors), "why": [asdict(door) for door in context.why]}
+        for context in result.contexts
+    ]
+    details = {
+        "plan": result.plan,
+        "answer_kind": result.answer_kind,
+        "support": result.support,
+        "threshold": result.threshold,
+        "wordings": {str(wording["name"]): wording["weight"] for wording in result.wordings},
+    }
     event = t.AskEvent(
         query=result.query,
         answer=result.answer,
         pseudo_doc=result.pseudo_doc,
-        contexts=[asdict(context) | {"doors": list(context.doors)} for context in result.contexts],
+        contexts=contexts,
         timings_ms=result.timings_ms,
         user_id=user_id,
         model_version_id=version_id,
         index_id=index_id,
+        channel=channel,
+        details=details,
     )
     with write_session() as session:
         session.add(event)
         session.flush()
         event_id = event.id
     return replace(result, event_id=event_id)
-
-
-class _Watch:
-    """Milliseconds per step."""
-
-    def __init__(self) -> None:
-        self._started = self._last = time.perf_counter()
-        self._laps: dict[str, float] = {}
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self._laps[name] = round((now - self._last) * 1000, 1)
-        self._last = now
-
-    def done(self) -> dict[str, float]:
-        return {**self._laps, "total": round((time.perf_counter() - self._started) * 1000, 1)}

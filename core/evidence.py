@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from core.ask import MAX_QUESTION, MAX_TOP_K, active_index, check_question
-from core.home import current_home
+from core.ask import MAX_QUESTION, MAX_TOP_K, check_question
 from core.records import Language
-from core.retrieval.index import open_index
+from core.searching import open_searcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +39,13 @@ class Passage:
 def passages(text: str, *, language: Language | str | None = None, top_k: int = 5, index: str = "guidelines") -> list[Passage]:
     """The passages nearest to `text`, best first, at most `top_k`; empty when nothing shares a word with it.
 
-    `language` is the language of the text where the caller knows it; it is found from the text otherwise. A text longer than a
+    `language` is the language of the text where the caller knows it; the search finds it from the text. A text longer than a
     question may be is cut. Raises UserError("ask.empty_question" / "ask.index_other_format"), NotFound("ask.no_index"),
     Unavailable("ask.index_missing" / "ask.index_damaged").
     """
     question = check_question(text.strip()[:MAX_QUESTION])
-    shown = active_index(index)
-    opened = open_index(current_home().resolve(shown.path))
+    searcher = open_searcher(index)
+    shown = searcher.shown
     return [
         Passage(
             title=hit.chunk.title,
@@ -57,11 +56,11 @@ def passages(text: str, *, language: Language | str | None = None, top_k: int = 
             file=hit.chunk.file,
             text=hit.chunk.text,
             score=round(hit.score, 5),
-            doors=hit.doors,
+            doors=hit.via,
             index_id=shown.id,
             index_name=shown.name,
             index_version=shown.version,
             content_hash=hashlib.sha256(hit.chunk.text.encode()).hexdigest(),
         )
-        for hit in opened.search({"question": question}, max(1, min(top_k, MAX_TOP_K)))
+        for hit in searcher.find(question, max(1, min(top_k, MAX_TOP_K))).hits
     ]

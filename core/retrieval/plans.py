@@ -23,10 +23,10 @@ class Plan:
     dense: float = 1.0
     #: languages of a question for which the dense leg votes; empty means all. An English encoder must not vote on Chinese.
     dense_languages: tuple[str, ...] = ()
-    #: wording weights; the question itself has 1
+    #: wording weights; the question itself has 1, less what the glossary takes when the question names one of its terms
+    glossary: float = 1.0
     pseudo_doc: float = 0.5
     expansion: float = 0.5
-    glossary: float = 1.0
     summary: float = 1.0
     #: correct words that the index does not know
     spelling: bool = True
@@ -67,7 +67,7 @@ class Plan:
 
 #: allowed ranges of the numbers
 RANGES: dict[str, tuple[float, float]] = {
-    "lexical": (0, 10), "dense": (0, 10), "pseudo_doc": (0, 10), "expansion": (0, 10), "glossary": (0, 10), "summary": (0, 10),
+    "lexical": (0, 10), "dense": (0, 10), "pseudo_doc": (0, 10), "expansion": (0, 10), "glossary": (0, 1), "summary": (0, 10),
     "depth": (1, 1000), "rrf_k": (1, 1000), "rerank_top": (1, 200), "rerank_budget_ms": (0, 60_000), "rerank_weight": (0, 1),
     "min_support": (0, 1),
 }  # fmt: skip

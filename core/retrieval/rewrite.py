@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from core.retrieval.glossary import Glossary, Mention
 from core.retrieval.plans import Plan
-from core.retrieval.tokens import CJK, count, normalise, query_tokens, stem, units
+from core.retrieval.tokens import CJK, count, normalise, query_tokens, stem, tokenise, units
 
 #: How often the question stands before the pseudo-document in lexical search (Wang et al., Query2doc, EMNLP 2023): it must lead.
 QUESTION_WEIGHT = 5
@@ -64,14 +64,16 @@ def wordings(
     unknown = weight("\x00")  # nothing weighs more than what occurs nowhere
     corrections = spelled(question, glossary, weight, similar) if plan.spelling else []
     text = corrected(question, corrections)
-    found = [Wording("question", 1.0, text, text)]
     mentions = glossary.mentions(text, lambda token: weight(token) < unknown) if plan.glossary else []
-    named = " ".join(dict.fromkeys(name for mention in mentions for name in mention.term.names))
-    if named and plan.glossary:
-        found.append(Wording("glossary", plan.glossary, f"{text} {named}", f"{text} {named}"))
+    named = with_names(text, mentions, lambda token: weight(token) < unknown)
+    found = [Wording("glossary", plan.glossary, named, f"{text} {named}")] if named else []
+    if not named or plan.glossary < 1:
+        found.insert(0, Wording("question", 1.0 - (plan.glossary if named else 0), text, text))
     if plan.summary and count(text) > LONG:
         short = gist(text, weight)
+        short = with_names(short, glossary.mentions(short), lambda token: weight(token) < unknown) or short
         found.append(Wording("summary", plan.summary, short, short))
+    text = named or text
     if pseudo_doc and plan.pseudo_doc:
         lexical = " ".join([text] * QUESTION_WEIGHT + [pseudo_doc])
         found.append(Wording("pseudo_doc", plan.pseudo_doc, lexical, f"{text} {pseudo_doc}"))
@@ -81,6 +83,21 @@ def wordings(
             is_lexical = match[1].lower() == "lex"
             found.append(Wording(line.strip(), plan.expansion, match[2] if is_lexical else "", "" if is_lexical else match[2]))
     return found, corrections, mentions
+
+
+def with_names(question: str, mentions: Sequence[Mention], is_known: Callable[[str], bool]) -> str:
+    """The question with every term it names replaced by those of the term's names that the index holds, "" when it holds none.
+
+    In one wording and not in two: what two rankings both know a little would outvote the passage that only one of them knows
+    (docs/benchmarks_ask.md).
+    """
+    text, names = normalise(question), []
+    for mention in reversed(mentions):
+        held = [name for name in mention.term.names if all(is_known(token) for token in tokenise(name))]
+        if held:
+            text = f"{text[: mention.start]} {text[mention.end :]}"
+            names.append(" ".join(held))
+    return " ".join([text, *reversed(names)]).strip() if names else ""
 
 
 def spelled(question: str, glossary: Glossary, weight: Weight, similar: Similar) -> list[Correction]:

@@ -23,7 +23,7 @@ from core.retrieval.glossary import Glossary, Mention
 from core.retrieval.index import Found
 from core.retrieval.plans import Plan
 from core.retrieval.rerankers import Reranker, reranked
-from core.retrieval.rewrite import Correction, Wording, language_of, wordings
+from core.retrieval.rewrite import Correction, Wording, corrected, language_of, wordings
 
 Note = tuple[str, dict[str, Any]]
 Ranking = list[tuple[int, float]]
@@ -140,7 +140,7 @@ class Retriever:
         fused = rrf([[f.parent for f in found] for found in lists.values()], list(weights.values()), self.plan.rrf_k)
         stages["fused"] = fused
         watch.lap("fuse")
-        order = self._reranked(asked[0].dense, fused, stages, notes)
+        order = self._reranked(corrected(query, corrections), fused, stages, notes)
         watch.lap("rerank")
         scores = dict(fused)
         hits = tuple(self._hit(number, scores[number], lists, stages) for number in order[:top_k])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from core.completions import sentences
 from core.retrieval.chunk import Chunk
+from core.retrieval.glossary import Mention
 from core.retrieval.tokens import count, query_tokens, singles, tokenise
 
 THRESHOLD = 0.30
@@ -89,17 +90,33 @@ def covered(tokens: Sequence[str], there: Collection[str], weight: Weight) -> fl
     return found / total if total > 0 else 0.0
 
 
-def support(question: str, passages: Sequence[Chunk], weight: Weight) -> float:
-    """How much of the question's subject stands in the passages of the document found first, in [0, 1]."""
-    return _document_coverage(question, passages, weight).get(passages[0].file, 0.0) if passages else 0.0
+def support(question: str, passages: Sequence[Chunk], weight: Weight, mentions: Sequence[Mention] = ()) -> float:
+    """How much of the question's subject stands in the passages of the document found first, in [0, 1].
+
+    A term of the glossary counts as found under any of its names: the guideline may be written in the other language.
+    """
+    return _document_coverage(question, passages, weight, mentions).get(passages[0].file, 0.0) if passages else 0.0
 
 
-def _document_coverage(question: str, passages: Sequence[Chunk], weight: Weight) -> dict[str, float]:
+def _document_coverage(question: str, passages: Sequence[Chunk], weight: Weight, mentions: Sequence[Mention] = ()) -> dict[str, float]:
     texts: dict[str, str] = {}
     for p in passages:
         texts[p.file] = f"{texts.get(p.file, '')}\n{p.title}\n{p.section}\n{p.text}"
     wanted = subject(question)
-    return {file: coverage(wanted, text, weight) for file, text in texts.items()}
+    found = {}
+    for file, text in texts.items():
+        there = words_of(text)
+        found[file] = covered(wanted, there | _named(mentions, there), weight)
+    return found
+
+
+def _named(mentions: Sequence[Mention], there: Collection[str]) -> frozenset[str]:
+    """Tokens of the question that a text holds under another name."""
+    tokens: set[str] = set()
+    for mention in mentions:
+        if any(all(token in there for token in tokenise(name)) for name in mention.term.names):
+            tokens |= set(tokenise(mention.written))
+    return frozenset(tokens)
 
 
 def asked_headings(question: str) -> list[re.Pattern[str]]:
@@ -107,17 +124,18 @@ def asked_headings(question: str) -> list[re.Pattern[str]]:
     return [heading for asked, heading in INTENTS if asked.search(question)]
 
 
-def quotes(question: str, passages: Sequence[Chunk], weight: Weight) -> list[Quote]:
+def quotes(question: str, passages: Sequence[Chunk], weight: Weight, mentions: Sequence[Mention] = ()) -> list[Quote]:
     """The lines that answer the question best, at most MAX_QUOTES, in reading order; none of them twice."""
     wanted, headings = subject(question), asked_headings(question)
-    covered = _document_coverage(question, passages, weight)
+    by_document = _document_coverage(question, passages, weight, mentions)
     scored: list[tuple[float, int, int, str]] = []
     for number, passage in enumerate(passages, start=1):
-        if covered[passage.file] < SAME_SUBJECT * covered[passages[0].file]:
+        if by_document[passage.file] < SAME_SUBJECT * by_document[passages[0].file]:
             continue  # another disease: its lines, however alike, would be wrong advice here
         is_first_document = passage.file == passages[0].file
         for position, (section, line) in enumerate(_lines(passage)):
-            share = coverage(wanted, line, weight)
+            there = words_of(line)
+            share = covered(wanted, there | _named(mentions, there), weight)
             is_asked_for = any(heading.search(section) for heading in headings)
             if share > 0 or (is_asked_for and is_first_document):
                 score = (share + 0.25 * is_asked_for) * (1.0 if is_first_document else 0.6)

@@ -1,0 +1,160 @@
+"""From the signs of a search to the chance that its passages hold the answer, and the threshold below which it is "unknown". Pure.
+
+Calibrated on judged questions: each is searched twice, as it is and with its right passages hidden. A logistic function of a few
+signs (how much of the question's subject stands in the best document, how far the first passage stands out ...) learns to tell
+the two apart; the threshold is the lowest at which the wanted share of the unanswerable is called unknown. Whether it holds is
+then measured on other questions (`Rates`, with Wilson intervals). Called by core.search_plans, training.calibrate_ask, benchmarks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from core.retrieval.search import Retrieved, Retriever
+from core.retrieval.support import Weight, coverage, subject, support
+from core.retrieval.tokens import both_views, without_question_words
+from core.statistics import wilson
+
+#: passages that count for support
+DEPTH = 5
+#: ridge of the logistic fit, per question
+RIDGE = 0.01
+ROUNDS = 50
+#: largest factor of BM25 on a term's weight: k1 + 1
+SATURATION = 2.2
+SINGLES_WEIGHT = 1.5
+SIGNS = ("coverage", "first", "ratio", "gap", "drop", "length", "dense", "dense_gap", "rerank")
+
+Signs = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a threshold does. `false_answer`: unanswerable but answered; `false_unknown`: the passage is there but "unknown"."""
+
+    threshold: float
+    false_answer: float
+    false_unknown: float
+    false_answer_interval: tuple[float, float]
+    false_unknown_interval: tuple[float, float]
+    num: int
+    auc: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A fitted function with its threshold. `rates` are those on questions it was not fitted on."""
+
+    signs: tuple[str, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    weights: tuple[float, ...]
+    bias: float
+    threshold: float
+    num_questions: int
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def support(self, signs: Mapping[str, float]) -> float:
+        """The chance in (0, 1) that the passages hold the answer."""
+        z = self.bias
+        for name, mean, scale, weight in zip(self.signs, self.mean, self.scale, self.weights, strict=True):
+            z += weight * (signs[name] - mean) / scale
+        return 1 / (1 + math.exp(-max(-30.0, min(30.0, z))))
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Calibration:
+        """The inverse of `to_json`. Raises TypeError or KeyError for something else."""
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
+        return cls(**values)
+
+
+def signs_of(question: str, found: Retrieved, weight: Weight) -> dict[str, float]:
+    """The signs of a search, each a plain number; 0 where a leg did not run."""
+    chunks = [hit.chunk for hit in found.hits[:DEPTH]]
+    lexical = next((ranking for name, ranking in found.stages.items() if name.startswith("lexical:")), [])
+    dense = next((ranking for name, ranking in found.stages.items() if name.startswith("dense:")), [])
+    searched = found.wordings[0].lexical if found.wordings else question
+    pairs, singles = both_views(without_question_words(searched))
+    most = SATURATION * (sum(map(weight, pairs)) + SINGLES_WEIGHT * sum(map(weight, singles)))
+    first = chunks[0] if chunks else None
+    rerank = found.stages.get("rerank", [])
+    return {
+        "coverage": support(question, chunks, weight, found.mentions),
+        "first": coverage(subject(question), f"{first.title}\n{first.section}\n{first.text}", weight) if first else 0.0,
+        "ratio": lexical[0][1] / most if lexical and most > 0 else 0.0,
+        "gap": _fall(lexical, 1),
+        "drop": _fall(lexical, 9),
+        "length": math.log1p(len(pairs)),
+        "dense": dense[0][1] if dense else 0.0,
+        "dense_gap": dense[0][1] - dense[1][1] if len(dense) > 1 else 0.0,
+        "rerank": rerank[0][1] if rerank else 0.0,
+    }
+
+
+def pairs_of(retriever: Retriever, judged: Sequence[tuple[str, Collection[int]]]) -> tuple[list[Signs], list[Signs]]:
+    """Signs of each question with its right passages (chunk numbers) there, and with them hidden."""
+    present: list[Signs] = []
+    absent: list[Signs] = []
+    nothing: frozenset[int] = frozenset()
+    for question, right in judged:
+        for place, without in ((present, nothing), (absent, frozenset(right))):
+            place.append(signs_of(question, retriever.search(question, DEPTH, without=without), retriever.index.weight))
+    return present, absent
+
+
+def fit(present: Sequence[Signs], absent: Sequence[Signs], *, max_false_answer: float = 0.10, **about: Any) -> Calibration:
+    """A calibration whose threshold lets at most `max_false_answer` of the unanswerable questions through.
+
+    Raises ValueError without questions. Signs that never vary are left out.
+    """
+    if not present or len(present) != len(absent):
+        raise ValueError("as many answerable as unanswerable questions are needed, and at least one")
+    rows = np.array([[float(row[name]) for name in SIGNS] for row in [*present, *absent]])
+    kept = [i for i in range(len(SIGNS)) if rows[:, i].std() > 1e-9] or [0]
+    x = rows[:, kept]
+    mean, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9)
+    y = np.array([1.0] * len(present) + [0.0] * len(absent))
+    design = np.column_stack([np.ones(len(x)), (x - mean) / scale])
+    w = np.zeros(design.shape[1])
+    ridge = np.diag([0.0] + [RIDGE * len(y)] * (design.shape[1] - 1))
+    for _ in range(ROUNDS):  # Newton's method on the penalised likelihood
+        p = 1 / (1 + np.exp(-np.clip(design @ w, -30, 30)))
+        step = np.linalg.solve((design.T * (p * (1 - p))) @ design + ridge + 1e-9 * np.eye(len(w)), design.T @ (y - p) - ridge @ w)
+        w += step
+        if float(np.abs(step).max()) < 1e-8:
+            break
+    made = Calibration(
+        tuple(SIGNS[i] for i in kept), tuple(map(float, mean)), tuple(map(float, scale)), tuple(map(float, w[1:])), float(w[0]),
+        0.5, len(present), dict(about),
+    )  # fmt: skip
+    scores = sorted(made.support(row) for row in absent)
+    allowed = math.floor(max_false_answer * len(scores))
+    highest_refused = scores[len(scores) - 1 - allowed]
+    return replace(made, threshold=min(1.0, math.nextafter(highest_refused, 2.0)))
+
+
+def rates(calibration: Calibration, present: Sequence[Signs], absent: Sequence[Signs], threshold: float | None = None) -> Rates:
+    """What the calibration does on questions it has not seen, at its own threshold or another."""
+    at = calibration.threshold if threshold is None else threshold
+    there = np.array([calibration.support(row) for row in present])
+    gone = np.array([calibration.support(row) for row in absent])
+    answered, unknown = int((gone >= at).sum()), int((there < at).sum())
+    wins = (there[:, None] > gone[None, :]).mean() + 0.5 * (there[:, None] == gone[None, :]).mean()
+    return Rates(
+        at, answered / len(gone), unknown / len(there), wilson(answered, len(gone)), wilson(unknown, len(there)), len(there), float(wins)
+    )
+
+
+def _fall(ranking: Sequence[tuple[int, float]], place: int) -> float:
+    """How far the first score stands above that of `place` (from 0), as a share of it; 1 when the list is shorter."""
+    if not ranking or ranking[0][1] <= 0:
+        return 0.0
+    return 1.0 - (ranking[place][1] / ranking[0][1] if len(ranking) > place else 0.0)
