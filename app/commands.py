@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -12,7 +11,7 @@ from typing import Any
 
 import typer
 
-from app import checks, release_commands
+from app import ask_commands, checks, release_commands
 from app.console import help_text, language, say, word
 from app.export_commands import export
 from app.reward_commands import reward_commands
@@ -45,7 +44,8 @@ def register(cli: typer.Typer) -> None:
     cli.command("import", help=help_text("import"))(import_file)
     cli.command(help=help_text("export"))(export)
     cli.add_typer(index_commands, name="index")
-    cli.command(help=help_text("ask"))(ask)
+    cli.command(help=help_text("ask"))(ask_commands.ask)
+    cli.command(help=help_text("mcp"))(ask_commands.mcp)
     cli.command(help=help_text("predict"))(predict)
     cli.command(help=help_text("train"), context_settings={**LOOSE, "help_option_names": []})(train)
     for kind in ("sample", "score"):
@@ -259,19 +259,6 @@ def predict(
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
-
-
-def ask(
-    question: str,
-    model: str = typer.Option("", help=help_text("model")),
-    search_only: bool = typer.Option(False, "--search-only", help=help_text("search_only")),
-) -> None:
-    """Search the guidelines and answer; prints what POST /api/ask returns."""
-    from core import ask as asking
-
-    found = asking.ask(question, user_id=None, model=model or None, with_rewrite=not search_only, with_answer=not search_only)
-    shown = dataclasses.asdict(found) | {"notes": [asking.note_text(note, language()) for note in found.notes]}
-    print(json.dumps(shown, ensure_ascii=False, indent=1, default=str))
 
 
 def test(context: typer.Context) -> None:

@@ -18,7 +18,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.access import language_of
-from app.api.ask import Asker, ContextOut
+from app.api.ask import Asker
+from app.ask_answer import ContextOut
 from app.errors import describe
 from core.ask import CITATION, MAX_TOP_K, AskResult, ask, note_text
 from core.errors import NotFound, UserError
