@@ -49,7 +49,7 @@ def choose_cases(rows: list[Free], total: int) -> list[int]:
         lines, hide_index=True, width="stretch", height=260, on_select="rerun", selection_mode="multi-row", key="assign_rows"
     )
     picked = table.selection.rows
-    num = st.number_input(t("assign.how_many"), 1, len(rows), min(10, len(rows)), disabled=bool(picked), key="assign_num")
+    num = st.columns(3)[0].number_input(t("assign.how_many"), 1, len(rows), min(10, len(rows)), disabled=bool(picked), key="assign_num")
     return [rows[i].conflict_id for i in picked if i < len(rows)] or [one.conflict_id for one in rows[: int(num)]]
 
 
@@ -70,7 +70,9 @@ def give(people: list[Load]) -> None:
         chosen = st.multiselect(t("assign.people"), list(names), default=list(names), format_func=names.__getitem__, key="assign_people")
     if way == "speciality":
         speciality = st.selectbox(t("assign.speciality"), assigning.specialities(), key="assign_speciality") or ""
-    overlap = st.number_input(t("assign.overlap"), 1, assigning.MAX_OVERLAP, min(2, max(1, len(people))), key="assign_overlap")
+    overlap = st.columns(3)[0].number_input(
+        t("assign.overlap"), 1, assigning.MAX_OVERLAP, min(2, max(1, len(people))), key="assign_overlap"
+    )
     if st.button(t("assign.assign"), type="primary", icon=":material/assignment_ind:"):
         with guarded():
             by = require("admin").id

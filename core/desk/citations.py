@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from core import evidence
 from core.desk.cases import blind_case
-from core.errors import UserError
+from core.errors import NotFound, UserError
 from core.i18n import error_text, translate
 from db import tables as t
 from db.engine import read_session, write_session
@@ -41,9 +41,9 @@ def find(conflict_id: int, about: str, language: str) -> dict[str, Any]:
     text = _text_of(case, about)
     try:
         found = [_shown(one) for one in evidence.passages(text, language=case["language"], top_k=TOP_K)]
-    except UserError as error:
+    except NotFound as error:  # nobody has built an index yet
         return {"about": about, "passages": [], "problem": error_text(error, language)}
-    except (OSError, ValueError):  # an index taken away or broken while it was open
+    except (UserError, OSError, ValueError):  # damaged, of another version, or taken away while it was open: the log says which
         log.exception("evidence for case %s could not be searched", conflict_id)
         return {"about": about, "passages": [], "problem": translate("desk.evidence_failed", language)}
     _remember(found)

@@ -42,6 +42,13 @@ function evidenceTab(app) {
 
 const passageName = (passage) => [passage.title, passage.section].filter(Boolean).join(" · ");
 
+/** A text line by line, empty lines left out. */
+const lines = (text) => text.split(/\n+/).filter((line) => line.trim()).map((line) => el("p", {}, line));
+
+/** Markdown as plain lines: wrapped lines joined (without a blank between Chinese ones), points as points. */
+const unwrapped = (text) =>
+  text.replaceAll("**", "").replace(/([⺀-鿿，。；：、！？）])\n(?![\s*-])/g, "$1").replace(/(\S)\n(?![\s*-])/g, "$1 ").replace(/^[-*] /gm, "• ");
+
 /** Where a passage stands: source, date, page, index version. */
 function passagePlace(app, passage) {
   const t = (k, p) => app.desk.t(k, p);
@@ -58,7 +65,7 @@ function passageCard(app, passage, about) {
     : null;
   return el("li", { class: `cd-passage ${isCited ? "is-cited" : ""}` },
     el("h4", {}, passageName(passage)),
-    el("p", {}, passage.text),
+    lines(passage.text),
     el("p", { class: "cd-muted" }, passagePlace(app, passage)),
     button);
 }
@@ -73,7 +80,7 @@ function guidelineTab(app) {
     el("div", { class: "cd-paragraphs" }, guideline.paragraphs.map((part, i) =>
       el("section", { class: "cd-paragraph" },
         el("h4", {}, part.heading),
-        part.text.split(/\n+/).filter(Boolean).map((line) => el("p", {}, line.replaceAll("**", "").replace(/^[-*] /, "• "))),
+        lines(unwrapped(part.text)),
         desk.drawer.flagging === i
           ? el("div", { class: "cd-group" }, el("label", { class: "cd-group" }, el("span", { class: "cd-muted" }, t("flag_what")), app.boxes.flag),
               el("div", { class: "cd-row" },
@@ -89,7 +96,7 @@ function citedView(app, cited, onremove) {
     el("li", {},
       el("details", {},
         el("summary", { "data-k": onremove ? `cited-${one.sha256.slice(0, 12)}` : null }, el("b", {}, one.about === "question" ? app.desk.t("evidence_question") : one.about), " ", passageName(one)),
-        one.text ? el("p", {}, one.text) : null,
+        one.text ? lines(one.text) : null,
         el("p", { class: "cd-muted" }, passagePlace(app, one))),
       onremove ? el("button", { class: "cd-link", "data-k": `uncite-${one.sha256.slice(0, 12)}`, "aria-label": `${app.desk.t("evidence_detach")}: ${passageName(one)}`, onclick: () => onremove(one) }, "×") : null)));
 }

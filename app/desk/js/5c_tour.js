@@ -17,7 +17,6 @@ function drawTour(app, step) {
   const t = (k, p) => desk.t(k, p);
   const [name, selector] = TOUR[step];
   const isLast = step === TOUR.length - 1;
-  app.tourStep = step;
   for (const old of app.root.querySelectorAll(".cd-spot")) old.classList.remove("cd-spot");
   openDialog(app, t(`tour_${name}`),
     el("p", {}, t(`tour_${name}_text`)),
@@ -26,6 +25,7 @@ function drawTour(app, step) {
       el("span", { class: "cd-grow" }),
       step ? el("button", { class: "cd-small", "data-k": "tour-back", onclick: () => drawTour(app, step - 1) }, key("←"), t("tour_back")) : el("button", { class: "cd-small", "data-k": "tour-skip", onclick: () => dialog.close() }, key("Esc"), t("tour_skip")),
       el("button", { class: "cd-main cd-tour-next", "data-k": "tour-next", onclick: () => (isLast ? dialog.close() : drawTour(app, step + 1)) }, key("Enter"), t(isLast ? "tour_end" : "tour_next"))));
+  app.tourStep = step; // after openDialog, which ends the card before
   dialog.classList.add("cd-tour");
   dialog.querySelector("[data-k='tour-next']").focus();
   const target = app.root.querySelector(selector);
