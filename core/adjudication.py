@@ -100,8 +100,7 @@ def sign(user_id: int, decision: Decision) -> Receipt:
         if repeat := repeated(session, user_id, decision):
             return repeat
         corrected = _corrected(session, user_id, decision)
-        conflict = _at_version(session, get_case(session, decision.conflict_id), decision, user_id) if corrected else None
-        conflict = conflict or _held_at_version(session, user, decision)
+        conflict = get_case(session, decision.conflict_id) if corrected else _held_at_version(session, user, decision)
         blind = own_blind(session, user_id, conflict.id)
         if blind is None:
             raise Conflicting("desk.blind_first")
@@ -207,11 +206,12 @@ def _corrected(session: Session, user_id: int, decision: Decision) -> t.Adjudica
     wanted = decision.form.get("supersedes_id")
     if wanted is None:
         return None
+    # a correction that lost to another window's is stale, which shows both texts, and not merely late
+    conflict = _at_version(session, get_case(session, decision.conflict_id), decision, user_id)
     row = last_signed(session, decision.conflict_id)
     is_mine = row is not None and row.id == wanted and row.user_id == user_id and row.role == "reader"
     if row is None or not is_mine or utc_now() - row.created_at > timedelta(minutes=CORRECTION_MINUTES):
         raise Conflicting("desk.too_late_to_correct", minutes=CORRECTION_MINUTES)
-    conflict = get_case(session, decision.conflict_id)
     if conflict.status == ConflictStatus.CLAIMED and conflict.claimed_by != user_id:
         raise refusal(session, conflict)  # "not my field" had put it back and somebody has it
     return row

@@ -119,6 +119,7 @@ def history(session: Session, conflict_id: int, *, only_user: int | None = None)
         query = query.where(t.Adjudication.user_id == only_user)
     rows = session.execute(query.where(t.Adjudication.conflict_id == conflict_id).order_by(t.Adjudication.id)).all()
     superseded = {row.supersedes_id for row, _ in rows if row.supersedes_id}
+    entries = _audit_entries(session, [row.id for row, _ in rows])
     return [
         {
             "id": row.id,
@@ -139,7 +140,7 @@ def history(session: Session, conflict_id: int, *, only_user: int | None = None)
             "evidence": row.evidence,
             "signed_meaning": row.signed_meaning,
             "is_superseded": row.id in superseded,
-            "entry": audit_entry(session, row.id),
+            "entry": entries.get(row.id),
         }
         for row, name in rows
     ]
@@ -149,6 +150,14 @@ def audit_entry(session: Session, adjudication_id: int) -> int | None:
     """The number of the audit entry that was written with a decision."""
     query = select(t.AuditEntry.id).where(t.AuditEntry.object_type == "adjudication", t.AuditEntry.object_id == str(adjudication_id))
     return session.scalar(query.order_by(t.AuditEntry.id).limit(1))
+
+
+def _audit_entries(session: Session, adjudication_ids: list[int]) -> dict[int, int]:
+    wanted = [str(one) for one in adjudication_ids]
+    query = select(t.AuditEntry.object_id, func.min(t.AuditEntry.id)).where(
+        t.AuditEntry.object_type == "adjudication", t.AuditEntry.object_id.in_(wanted)
+    )
+    return {int(object_id): entry for object_id, entry in session.execute(query.group_by(t.AuditEntry.object_id))}
 
 
 def current_rules(session: Session, completion_id: int) -> list[t.RuleScore]:
