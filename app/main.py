@@ -16,8 +16,6 @@ import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import import_module
-from importlib.util import find_spec
 
 import streamlit as st
 import streamlit.config
@@ -27,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 
-from app import auth
+from app import arena, auth
 from app.api import service
 from app.guard import Guard
 from app.headers import SecurityHeaders
@@ -41,6 +39,7 @@ to_log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(mess
 logging.getLogger("consilium").addHandler(to_log)
 
 screens = st.App(ROOT / "app" / "streamlit_app.py")
+bench = arena.Arena()
 screens_lifespan = screens.lifespan()  # must be taken before the first request
 streamlit.config.set_option("server.maxUploadSize", current_home().settings.max_upload_mb)
 
@@ -54,32 +53,8 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
     async with screens_lifespan(screens):
         gc.collect()
         gc.freeze()
-        yield
-
-
-def mount_bench(outer: FastAPI) -> None:
-    """Gradio's side-by-side page under /arena."""
-    import gradio as gr
-
-    bench = import_module("app.bench")
-    gr.mount_gradio_app(
-        outer,
-        bench.build(),
-        path="/arena",
-        theme=bench.THEME,
-        css=bench.CSS,
-        head=bench.HEAD,
-        footer_links=[],
-        run_history=False,
-        show_error=False,
-        max_file_size="20mb",
-        auth_dependency=user_of,
-    )
-
-
-def user_of(request: Request) -> str | None:
-    """The username that the guard found; clients cannot set this header."""
-    return request.headers.get("x-auth-user")
+        async with bench.lifespan():
+            yield
 
 
 async def front_page(_request: Request) -> RedirectResponse:
@@ -94,6 +69,5 @@ app.add_middleware(SecurityHeaders)
 app.add_route("/home", front_page)
 app.mount("/assets/web", StaticFiles(directory=ROOT / "assets" / "web"))
 app.mount("/api", service.build())
-if find_spec("app.bench") is not None:
-    mount_bench(app)
+app.mount(arena.PATH, bench)
 app.mount("/", IndexPage(screens))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -42,10 +43,12 @@ def application(tmp_path_factory: pytest.TempPathFactory, migrated_database: Pat
     with warnings.catch_warnings():
         # gradio makes event loops while its page is built and leaves them to the collector, which app.main runs at start-up
         warnings.simplefilter("ignore", ResourceWarning)
-        from app.main import app
+        from app.main import app, bench
 
         client = TestClient(app, base_url=ADDRESS, follow_redirects=False, raise_server_exceptions=False)
         client.__enter__()
+        while not bench.is_settled:
+            time.sleep(0.05)
         gc.collect()
     yield client
     client.__exit__(None, None, None)
