@@ -41,6 +41,37 @@ def show_dialog() -> None:
         st.dialog(t(f"models.{action}_title"), width="medium", on_dismiss=close_dialog)(sign)(action, name, expected, request)
 
 
+def show_service() -> None:
+    """Who serves, since when, by whom; one press back to who served before."""
+    now = model_list.service()
+    if now is None:
+        st.info(t("models.none_serving"), icon=":material/podium:")
+        return
+    with st.container(border=True, horizontal=True, vertical_alignment="center"):
+        with st.container():
+            st.markdown(f"**{t('models.serving_now', name=now.name)}** `#{now.content_hash[:8]}`")
+            if (e := now.since) is not None:
+                st.caption(f"{t('models.since', date=f'{e.created_at:%Y-%m-%d %H:%M}', who=e.signed_name)} · {e.reason}")
+        if current_user().role in PROMOTERS and now.previous:
+            target = st.selectbox(t("models.previous"), now.previous, key="models_previous", width=220)
+            if st.button(t("models.roll_back"), key="models_roll_back", icon=":material/undo:"):
+                open_dialog("roll_back", target, now.name)
+
+
+def asked_dialog() -> None:
+    """A link may ask for the roll-back dialog (?dialog=roll_back); whoever may not sign, or has nothing to go back to, is told."""
+    if st.query_params.get("dialog") != "roll_back":
+        return
+    del st.query_params["dialog"]
+    now = model_list.service()
+    if current_user().role not in PROMOTERS:
+        st.info(t("models.roll_back_who"), icon=":material/undo:")
+    elif now is None or not now.previous:
+        st.info(t("models.roll_back_nothing"), icon=":material/undo:")
+    else:
+        open_dialog("roll_back", now.previous[0], now.name)
+
+
 def gate_lines(gates: Sequence[dict[str, Any]]) -> None:
     """Gates with their findings in words; closed ones first, because they are why somebody reads this."""
     for gate in sorted(gates, key=lambda g: (g["is_passed"], not g.get("is_warning"))):

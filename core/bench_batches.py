@@ -23,6 +23,7 @@ from core.exports import service
 from core.home import current_home
 from core.jobs.api import enqueue
 from core.jobs.configs_bench import CompareConfig
+from core.jobs.forms import validated
 from core.models import get_version
 from core.preference import voter
 from core.rewards import normalised_rules
@@ -117,9 +118,13 @@ class Batch:
     created_at: datetime
 
 
-def start(user_id: int, config: CompareConfig) -> int:
-    """Queue a comparison; returns the job's id. Raises Forbidden, UserError("bench.same_version"), NotFound for a version or dataset
-    that is not there, and NotFound("bench.no_questions") when no held-out question passes the filter."""
+def start(user_id: int, values: CompareConfig | dict[str, Any]) -> int:
+    """Queue a comparison; returns the job's id. Raises Forbidden, UserError("jobs.bad_...") for values that CompareConfig refuses,
+    UserError("bench.same_version"), NotFound for a version or dataset that is not there, and NotFound("bench.no_questions") when no
+    held-out question passes the filter."""
+    config = CompareConfig.model_validate(
+        validated(KIND, values.model_dump() if isinstance(values, CompareConfig) else values).model_dump()
+    )
     if (config.first, config.first_with_evidence) == (config.second, config.second_with_evidence):
         raise UserError("bench.same_version")
     with read_session() as session:

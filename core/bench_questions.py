@@ -54,6 +54,14 @@ def count_questions(dataset: str, language: str = "", risk: str = "") -> int:
         return session.scalar(select(func.count()).select_from(_held_out(dataset, language, risk).subquery())) or 0
 
 
+def splits_of(dataset: str) -> dict[str, int]:
+    """Held-out split -> how many prompts of the dataset it has, largest first."""
+    query = select(t.Sample.split, func.count()).join(t.Dataset, t.Dataset.id == t.Sample.dataset_id)
+    query = query.where(t.Dataset.name == dataset, t.Sample.split.not_in(TRAINED_ON)).group_by(t.Sample.split)
+    with read_session() as session:
+        return dict(session.execute(query.order_by(func.count().desc())).all())
+
+
 def next_question(
     user_id: int,
     first: str,

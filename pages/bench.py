@@ -1,4 +1,4 @@
-"""The bench: who serves now, and the side-by-side comparison (Gradio, /arena) in a frame of the same look and language."""
+"""The bench: comparison (Gradio, /arena, in a frame of the same look), batch runs, the ranking, and the versions to choose from."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from app.bench_batch_widgets import show_batches
+from app.bench_ranking_widgets import show_ranking
+from app.bench_versions_widgets import go, show_picker, show_tour
 from app.i18n import t
 from app.session import language, require
 from app.widgets import guarded, link_to, page_title
@@ -13,13 +16,14 @@ from core.model_client import server_is_up
 from core.model_list import list_versions, service
 
 ROLES = ("product", "engineer", "admin")
-FRAME_HEIGHT = 1180
+VIEWS = ("compare", "batch", "ranking", "versions")
+FRAME_HEIGHT = 1240
 
 
-def show_service() -> None:
-    """Who answers people now; changing it is the Models page's business."""
+def show_line() -> None:
+    """Who answers people now; changing it is one press away."""
     now = service()
-    left, right = st.columns([4, 1], vertical_alignment="center")
+    left, middle, right = st.columns([5, 1, 1], vertical_alignment="center")
     if now is None:
         left.caption(t("bench.serving_none"))
     else:
@@ -27,14 +31,13 @@ def show_service() -> None:
         if now.since is not None:
             line += " · " + t("bench.serving_since", date=f"{now.since.created_at:%Y-%m-%d}", who=now.since.signed_name)
         left.markdown(line)
-    with right:
-        link_to("models", t("bench.to_models"), icon=":material/deployed_code:")
+    with middle:
+        link_to("models", t("bench.to_roll_back"), icon=":material/undo:", dialog="roll_back")
+    right.button(t("bench.tour_again"), key="bench_tour_again", icon=":material/tour:", type="tertiary", on_click=go, args=(0,))
 
 
-def main() -> None:
-    require(*ROLES)
-    page_title("bench.title")
-    show_service()
+def show_compare() -> None:
+    """The side-by-side frame, or why there is none."""
     versions = list_versions()
     needs_server = any(v.kind != "external" for v in versions)
     if versions and needs_server and not server_is_up():
@@ -42,11 +45,38 @@ def main() -> None:
         st.button(t("bench.try_again"), key="bench_retry")
         if all(v.kind != "external" for v in versions):
             return
-    if len(versions) < 2:
+    if not versions:
         st.info(t("bench.too_few_versions"), icon=":material/compare:")
         return
-    theme = st.context.theme.type or "light"
-    st.iframe(f"/arena/?{urlencode({'__theme': theme, 'lang': language()})}", height=FRAME_HEIGHT)
+    words: dict[str, str] = {"__theme": st.context.theme.type or "light", "lang": language()}
+    words |= {key: st.query_params[key] for key in ("first", "second") if key in st.query_params}
+    st.iframe(f"/arena/?{urlencode(words)}", height=FRAME_HEIGHT)
+
+
+def choose_view() -> str:
+    """Which of the four; it is in the address (?view=), so that it can be sent to somebody."""
+    asked = st.query_params.get("view", "")
+    asked = asked if asked in VIEWS else "batch" if "batch" in st.query_params else "compare"
+    chosen = st.segmented_control(
+        t("bench.view"),
+        VIEWS,
+        default=asked,
+        format_func=lambda v: t(f"bench.view_{v}"),
+        key="bench_view",
+        label_visibility="collapsed",
+        required=True,
+    )
+    return str(chosen)
+
+
+def main() -> None:
+    require(*ROLES)
+    page_title("bench.title")
+    show_tour()
+    show_line()
+    view = choose_view()
+    with guarded():
+        {"compare": show_compare, "batch": show_batches, "ranking": show_ranking, "versions": show_picker}[view]()
 
 
 with guarded():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from app.i18n import t
-from app.models_widgets import PROMOTERS, external_form, open_dialog, request_row, show_dialog, show_gates, show_waiting
+from app.models_widgets import asked_dialog, external_form, request_row, show_dialog, show_gates, show_service, show_waiting
 from app.release_widgets import packages_panel, proposal_notice, watch_panel
 from app.session import current_user, require
 from app.widgets import guarded, link_to, link_to_job, page_title, status_badge
@@ -25,23 +25,6 @@ def table(columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
 def interval(low: float | None, high: float | None) -> str:
     """A 95 % interval, or a dash when it was not measured."""
     return "–" if low is None or high is None else f"{low:.3f} – {high:.3f}"
-
-
-def show_service() -> None:
-    """Who serves, since when, by whom; one press back to who served before."""
-    now = model_list.service()
-    if now is None:
-        st.info(t("models.none_serving"), icon=":material/podium:")
-        return
-    with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        with st.container():
-            st.markdown(f"**{t('models.serving_now', name=now.name)}** `#{now.content_hash[:8]}`")
-            if (e := now.since) is not None:
-                st.caption(f"{t('models.since', date=f'{e.created_at:%Y-%m-%d %H:%M}', who=e.signed_name)} · {e.reason}")
-        if current_user().role in PROMOTERS and now.previous:
-            target = st.selectbox(t("models.previous"), now.previous, key="models_previous", width=220)
-            if st.button(t("models.roll_back"), key="models_roll_back", icon=":material/undo:"):
-                open_dialog("roll_back", target, now.name)
 
 
 def show_versions(versions: list[VersionShown]) -> VersionShown:
@@ -120,6 +103,7 @@ def main() -> None:
     versions = model_list.list_versions()
     if versions:
         show_service()
+        asked_dialog()
         show_detail(show_versions(versions))
         show_dialog()
     else:
