@@ -184,20 +184,6 @@ class PPOConfig(JobConfig):
     seed: int = option(0, "Seed of sampling, data order and value head.", "随机种子。", ge=0)
 
 
-class IndexConfig(JobConfig):
-    """Build a search index from a folder of guideline documents."""
-
-    name: str = option(
-        "guidelines",
-        "Name of the index; a new version of it becomes active when the job succeeds.",
-        "索引名称；成功后启用新版本。",
-        min_length=1,
-    )
-    folder: str = option("", "Folder with txt, md and pdf files; empty means the demo guidelines.", "文档目录；留空使用演示指南。")
-    chunk_tokens: int = option(256, "Longest chunk in tokens.", "分块最大词元数。", advanced=True, ge=32)
-    chunk_overlap: int = option(64, "Tokens that neighbouring chunks share.", "相邻分块重叠词元数。", advanced=True, ge=0)
-
-
 class ImportConfig(JobConfig):
     """Import an uploaded file as a dataset."""
 

@@ -12,6 +12,7 @@ from core.jobs import configs_embedding as emb
 from core.jobs import configs_evaluation as ce
 from core.jobs import configs_release as cr
 from core.jobs import configs_retrieval as retrieval
+from core.jobs import configs_retrieval_evaluation as cq
 from core.jobs import configs_review as cv
 from core.jobs import configs_reward as reward
 from core.jobs import configs_teacher as teacher
@@ -58,6 +59,22 @@ KINDS: dict[str, JobKind] = {
         JobKind("embedding", emb.EmbeddingConfig, "training.embedding", "gpu", "Train an embedding", "训练向量模型"),
         JobKind("reranker", emb.RerankerConfig, "training.reranker", "gpu", "Train a reranker", "训练重排模型"),
         JobKind("doc2query", d2q.Doc2QueryConfig, "training.doc2query", "gpu", "Train a question writer", "训练问题生成模型"),
+        JobKind(
+            "evaluate_retrieval",
+            cq.EvaluateRetrievalConfig,
+            "training.evaluate_retrieval",
+            "cpu",
+            "Measure retrieval stage by stage",
+            "逐级评测检索",
+        ),
+        JobKind(
+            "learn_retrieval",
+            cq.LearnRetrievalConfig,
+            "training.learn_retrieval",
+            "cpu",
+            "Let retrieval learn from use",
+            "检索从使用中学习",
+        ),
         JobKind("calibrate", reward.CalibrateConfig, "training.calibrate", "cpu", "Calibrate the reward", "校准奖励"),
         JobKind("prompt_set", reward.PromptSetConfig, "training.prompt_set", "cpu", "Build a prompt set", "构建提示集"),
         JobKind("inspect_data", teacher.InspectDataConfig, "training.inspect_data", "cpu", "Inspect data with the teacher", "教师检查数据"),

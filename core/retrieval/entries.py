@@ -114,6 +114,10 @@ class Store:
         for number in self._live:
             yield int(number), Chunk(**self._read(self.chunks[number]))
 
+    def living_questions(self) -> list[int]:
+        """Entry numbers of all living pseudo-questions."""
+        return [int(n) for n in np.flatnonzero(self.entries["is_live"] & (self.entries["kind"] == SYN))]
+
     def marks(self) -> tuple[list[int], Rows]:
         """Numbers and marks of the living chunks (core.retrieval.repetitions)."""
         return self.numbers, self.chunks["mark"][self._live]

@@ -21,6 +21,7 @@ from core.retrieval.chunk import Chunk
 from core.retrieval.dense import DenseModel, Encoder
 from core.retrieval.entries import StoreWriter, searchable
 from core.retrieval.lexical import TOKENISER, LexicalWriter, link, link_or_copy
+from core.retrieval.repetitions import Marks
 from core.retrieval.versions_on_disk import FORMAT, seal
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def build_index(
     *,
     questions: Questions | None = None,
     encoder: Encoder | None = None,
-    marks: Sequence[Any] | None = None,
+    marks: Sequence[Any] | Marks | None = None,
     sources: Mapping[str, Source] | None = None,
 ) -> dict[str, Any]:
     """Write a complete index into `folder` (emptied first) and return its manifest; `about` is copied into it.
@@ -75,7 +76,7 @@ def update_index(
     encoder: Encoder | None = None,
     remove_entries: Collection[int] = (),
     more_questions: Questions | None = None,
-    marks: Sequence[Any] | None = None,
+    marks: Sequence[Any] | Marks | None = None,
     sources: Mapping[str, Source] | None = None,
 ) -> dict[str, Any]:
     """Write into `folder` (emptied first) what `base` holds without the documents `remove`, with `chunks` added.
@@ -116,7 +117,7 @@ class _Maker:
         self._removed = self.store.remove_documents(files) + self.store.remove_entries(entries)
         self._lexical.remove(self._removed)
 
-    def add(self, chunks: Iterable[Chunk], questions: Questions, marks: Sequence[Any] | None) -> None:
+    def add(self, chunks: Iterable[Chunk], questions: Questions, marks: Sequence[Any] | Marks | None) -> None:
         for position, chunk in enumerate(chunks):
             number, entry = self.store.add_chunk(chunk, None if marks is None else marks[position])
             self._put(entry, searchable(chunk), is_question=False)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from core.retrieval.chunk import Chunk
 from core.retrieval.tokens import UNIT, normalise, tokenise
 
 SIMILARITY = 0.9
@@ -94,10 +95,13 @@ def _profile(text: str) -> tuple[int, list[str], Marks]:
 
 
 class Repetitions:
-    """The chunks so far, by their marks. `text_of(number)` reads one back for the exact comparison."""
+    """The chunks so far, by their marks. `chunk_of(number)` reads one back for the exact comparison.
 
-    def __init__(self, text_of: Callable[[int], str], similarity: float = SIMILARITY) -> None:
-        self._text_of, self._similarity = text_of, similarity
+    A chunk under another title is never a repetition: "there is no cure" is said of many diseases.
+    """
+
+    def __init__(self, chunk_of: Callable[[int], Chunk], similarity: float = SIMILARITY) -> None:
+        self._chunk_of, self._similarity = chunk_of, similarity
         self._by_hash: dict[int, list[int]] = {}
         self._by_band: list[dict[int, list[int]]] = [{} for _ in range(NUM_BANDS)]
 
@@ -112,8 +116,8 @@ class Repetitions:
         for number, row in zip(numbers, rows, strict=True):
             self.add(number, row)
 
-    def find(self, text: str, row: Marks) -> Repeat | None:
-        """The earliest chunk that `text` (marked `row`) repeats, or None."""
+    def find(self, chunk: Chunk, row: Marks) -> Repeat | None:
+        """The chunk that `chunk` (its text marked `row`) repeats, or None."""
         shared = Counter(dict.fromkeys(self._by_hash.get(int(row["hash"]), ()), NUM_BANDS))
         if self._similarity < 1:
             for known, band in zip(self._by_band, row["bands"], strict=True):
@@ -121,7 +125,8 @@ class Repetitions:
                     shared.update(known.get(int(band), ()))
         likely = sorted((-times, number) for number, times in shared.items() if times >= MIN_SHARED)[:MAX_COMPARED]
         for _, number in likely:
-            kind = is_repeat(text, self._text_of(number), self._similarity)
-            if kind:
+            other = self._chunk_of(number)
+            kind = is_repeat(chunk.text, other.text, self._similarity)
+            if kind and tokenise(chunk.title) == tokenise(other.title):
                 return Repeat(number, kind)
         return None

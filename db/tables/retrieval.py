@@ -31,6 +31,14 @@ class SearchIndex(Base):
     manifest: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), default=None)
     created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
+    #: searchable texts: chunks and their pseudo-questions
+    num_entries: Mapped[int] = mapped_column(default=0)
+    #: the version that an update was made from; NULL for one built anew
+    based_on: Mapped[int | None] = mapped_column(default=None)
+    #: why it was kept aside or made active
+    note: Mapped[str] = mapped_column(default="")
+    activated_at: Mapped[datetime | None] = mapped_column(default=None)
+    activated_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"), default=None)
 
 
 class AskEvent(Base):

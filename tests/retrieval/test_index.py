@@ -101,18 +101,18 @@ def versions() -> list[tuple[int, bool, str]]:
         return [(r.version, r.is_active, r.path) for r in session.scalars(select(t.SearchIndex).order_by(t.SearchIndex.version))]
 
 
-def test_the_job_builds_activates_and_keeps_two(home: Home, tmp_path: Path) -> None:
+def test_the_job_builds_activates_and_keeps_three(home: Home, tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()
     (docs / "a.txt").write_text("Rest and drink water.", encoding="utf-8")
     (docs / "bad.txt").write_bytes(b"\x00\xff\x00")
-    for number in (1, 2, 3):
+    for number in (1, 2, 3, 4):
         run_index(start(home, number, name="mine", folder=str(docs)))
-    assert versions() == [(1, False, ""), (2, False, "indexes/mine/v000002"), (3, True, "indexes/mine/v000003")]
-    assert sorted(p.name for p in (home.indexes / "mine").iterdir()) == ["v000002", "v000003"]
-    result = json.loads((home.run_dir(3) / "result.json").read_text())
+    assert versions() == [(1, False, ""), *((n, n == 4, f"indexes/mine/v00000{n}") for n in (2, 3, 4))]
+    assert sorted(p.name for p in (home.indexes / "mine").iterdir()) == ["v000002", "v000003", "v000004"]
+    result = json.loads((home.run_dir(4) / "result.json").read_text())
     assert result["unreadable"][0]["file"] == "bad.txt"
-    assert (result["version"], result["num_documents"], result["removed_versions"]) == (3, 1, [1])
+    assert (result["version"], result["num_documents"], result["removed_versions"]) == (4, 1, [1])
 
 
 def test_a_retried_job_builds_nothing_twice(home: Home, tmp_path: Path) -> None:
