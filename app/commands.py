@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from app import ask_commands, checks, release_commands
+from app import ask_commands, checks, index_commands, release_commands
 from app.console import help_text, language, say, word
 from app.export_commands import export
 from app.reward_commands import reward_commands
@@ -35,7 +35,6 @@ FOREGROUND = typer.Option(False, "--foreground", help=help_text("foreground"))
 user_commands = typer.Typer(help=help_text("user"), no_args_is_help=True)
 job_commands = typer.Typer(help=help_text("jobs"), no_args_is_help=True)
 audit_commands = typer.Typer(help=help_text("audit"), no_args_is_help=True)
-index_commands = typer.Typer(help=help_text("index"), no_args_is_help=True)
 
 
 def register(cli: typer.Typer) -> None:
@@ -43,7 +42,7 @@ def register(cli: typer.Typer) -> None:
     cli.add_typer(user_commands, name="user")
     cli.command("import", help=help_text("import"))(import_file)
     cli.command(help=help_text("export"))(export)
-    cli.add_typer(index_commands, name="index")
+    index_commands.register(cli, as_meant, run_or_queue)
     cli.command(help=help_text("ask"))(ask_commands.ask)
     cli.command(help=help_text("mcp"))(ask_commands.mcp)
     cli.command(help=help_text("predict"))(predict)
@@ -220,13 +219,6 @@ def import_file(
     values = {"path": str(path), "dataset": dataset, "kind": kind, "source": source, "licence": licence, "split": split}
     columns = dict(part.partition("=")[::2] for part in mapping)
     run_or_queue("import", {**values, "mapping": columns}, is_foreground=not queue)
-
-
-@index_commands.command("build", help=help_text("index_build"))
-def index_build(name: str = "guidelines", folder: str = "", foreground: bool = FOREGROUND) -> None:
-    """Build a search index from a folder of documents."""
-    resolved = str(as_meant(Path(folder))) if folder else ""
-    run_or_queue("index", {"name": name, "folder": resolved}, is_foreground=foreground)
 
 
 def predict(
