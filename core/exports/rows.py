@@ -254,12 +254,13 @@ def inspection(source: RowSource) -> Iterator[dict[str, Any]]:
 
 
 def _decided(session: Session, completion_id: int) -> dict[str, Any]:
-    """The newest signed verdict on an answer, and the passages it rests on."""
+    """The newest signed verdict on an answer, and the passages that its readers attached, each once."""
     query = select(t.Adjudication).join(t.Conflict, t.Conflict.id == t.Adjudication.conflict_id)
     query = query.where(t.Conflict.completion_id == completion_id, t.Adjudication.stage == "signed")
-    row = session.scalar(query.order_by(t.Adjudication.id.desc()).limit(1))
-    cited = [f"{one['title']} · {one['section']} ({one['date']}): {one['text']}" for one in row.evidence] if row else []
-    return {"verdict": row.verdict if row else None, "reviewer_note": row.note if row else "", "evidence": cited}
+    rows = session.scalars(query.order_by(t.Adjudication.id)).all()
+    cited = {one["sha256"]: f"{one['title']} · {one['section']} ({one['date']}): {one['text']}" for row in rows for one in row.evidence}
+    last = rows[-1] if rows else None
+    return {"verdict": last.verdict if last else None, "reviewer_note": last.note if last else "", "evidence": list(cited.values())}
 
 
 def replay(scorer: Scorer, sample: t.Sample, suggestion: str | None) -> dict[str, float | None]:
