@@ -66,11 +66,13 @@ def learn_associations(pairs: Sequence[tuple[str, str]]) -> Associations | None:
         share /= np.bincount(word_of, share, minlength=num_words)[word_of]
         expected = np.bincount(cell_of, share, minlength=len(keys))
         chance = expected / np.maximum(np.bincount(answer_of, expected, minlength=len(answer_ids)), 1e-12)[answer_of]
-    is_kept = chance > MIN_CHANCE
-    answer_of, asked_of, chance = answer_of[is_kept], asked_of[is_kept], chance[is_kept]
+    order = np.flatnonzero(chance > MIN_CHANCE)
+    order = order[np.argsort(asked_of[order], kind="stable")]
     background = np.array([asked_in[token] for token in asked_ids], dtype=float)
-    starts = np.searchsorted(answer_of, np.arange(len(answer_ids) + 1))
-    return Associations(asked_ids, answer_ids, starts, asked_of.astype(np.int32), chance.astype(np.float32), background / background.sum())
+    starts = np.searchsorted(asked_of[order], np.arange(len(asked_ids) + 1))
+    return Associations(
+        asked_ids, answer_ids, starts, answer_of[order].astype(np.int32), chance[order].astype(np.float32), background / background.sum()
+    )
 
 
 def words_of(passage: str) -> list[str]:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from core.retrieval.metrics import ndcg_at
+from core.retrieval.rank_features import Layers
 
 NUM_EPOCHS = 40
 BATCH = 64
@@ -22,8 +23,6 @@ LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.05
 DROPOUT = 0.1
 OUT_OF_LIST = -1e9
-
-Layers = tuple[tuple[np.ndarray, np.ndarray], ...]
 
 
 @dataclass(frozen=True, slots=True)
