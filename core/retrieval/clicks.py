@@ -17,6 +17,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from core.retrieval.prune import EntryStats
 from core.statistics import wilson
 
 #: examination of ranks beyond the estimate, and the smallest propensity that is divided by (clipping bounds the variance)
@@ -24,9 +25,13 @@ MIN_PROPENSITY = 0.05
 #: a passage must have been looked at so often (expected) before silence is held against it
 MIN_EXAMINED = 3.0
 #: attraction whose interval lies above is a confident positive, below a confident negative
-POSITIVE, NEGATIVE = 0.15, 0.25
+POSITIVE, NEGATIVE = 0.25, 0.25
+#: one click is a person's mood
+MIN_CLICKS = 2
 #: a click that is left again within this time was a mistake (seconds); None means the time is not known and the click counts
 MIN_DWELL_S = 5.0
+#: of the sessions that asked again in other words, the share that ended at one passage must lie above this (interval)
+AGREED = 0.15
 #: passages that moved between ranks, at least; below, examination is assumed
 MIN_MOVED = 20
 
@@ -71,7 +76,7 @@ class Evidence:
     @property
     def is_positive(self) -> bool:
         """Judged good, or clicked more often per look than chance and noise explain; never against a judgement."""
-        return self.up > self.down or (self.down == 0 and self.low >= POSITIVE)
+        return self.up > self.down or (self.down == 0 and self.clicks >= MIN_CLICKS and self.low >= POSITIVE)
 
     @property
     def is_negative(self) -> bool:
@@ -150,7 +155,10 @@ def gather(impressions: Iterable[Impression], examination: Sequence[float]) -> d
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """A passage that answers a query which did not show it well: `why` is "judged", "reformulated" or "clicked_low"."""
+    """A passage that answers a query which did not show it well: `why` is "judged", "reformulated" or "clicked_low".
+
+    What a query shows well already needs no door: confirmed questions as entries gained nothing and cost others a little
+    (docs/benchmarks_retrieval.md)."""
 
     query: str
     passage: str
@@ -158,10 +166,11 @@ class Missed:
 
 
 def missed_documents(impressions: Sequence[Impression], evidence: Mapping[tuple[str, str], Evidence], good_rank: int = 3) -> list[Missed]:
-    """For which passage each failed query should have had a door, surest first, each pair once.
+    """Which passages should have a door for which query, surest first, each pair once.
 
-    A query failed when nobody was satisfied with what it showed first. The passage wanted is known from a judgement, from a click far
-    down that is confident, or from the next question of the same session that was satisfied with a confident passage.
+    A query failed when nobody was satisfied with what it showed first. The passage wanted is known from a judgement, from clicks far
+    down that are confident, or from the next question of the same session: it was satisfied with a confident passage, or several
+    sessions in which the first wording failed ended at the same one.
     """
     found: dict[tuple[str, str], str] = {}
     best: dict[tuple[str, str], int] = {}
@@ -171,36 +180,35 @@ def missed_documents(impressions: Sequence[Impression], evidence: Mapping[tuple[
     for key, known in evidence.items():
         if known.is_positive and best.get(key, good_rank) >= good_rank:
             found[key] = "judged" if known.up > known.down else "clicked_low"
+    ended: dict[str, set[str]] = defaultdict(set)
+    agree: dict[tuple[str, str], set[str]] = defaultdict(set)
     for before, after in pairwise(impressions):
         if not before.session or before.session != after.session or before.query == after.query or before.satisfied:
             continue
+        ended[before.query].add(after.session)
         for place in sorted(after.satisfied):
             passage = after.shown[place]
-            later = evidence.get((after.query, passage))
-            is_sure = later is not None and later.is_positive
-            if is_sure and best.get((before.query, passage), good_rank) >= good_rank:
-                found.setdefault((before.query, passage), "reformulated")
+            agree[(before.query, passage)].add(after.session)
+            if (later := evidence.get((after.query, passage))) is not None and later.is_positive:
+                agree[(before.query, passage)].add("")  # known to be right for the other wording
+    for (query, passage), sessions in agree.items():
+        here = evidence.get((query, passage))
+        num = len(sessions - {""})
+        is_sure = "" in sessions or (num >= MIN_CLICKS and wilson(num, len(ended[query]))[0] >= AGREED)
+        is_right = here is None or not here.is_negative or here.down <= here.up
+        if is_sure and is_right and best.get((query, passage), good_rank) >= good_rank:
+            found.setdefault((query, passage), "reformulated")
     order = ("judged", "clicked_low", "reformulated")
     return [Missed(q, p, why) for (q, p), why in sorted(found.items(), key=lambda item: order.index(item[1]))]
 
 
-@dataclass(slots=True)
-class EntryStats:
-    """How an entry (a pseudo-question, an expansion) fared as a door: lists it put a passage into, and what became of them."""
-
-    num_hits: int = 0
-    num_helpful: int = 0
-    num_harmful: int = 0
-
-
 def entry_stats(impressions: Iterable[Impression], evidence: Mapping[tuple[str, str], Evidence]) -> dict[str, EntryStats]:
     """Per door, how often it let a passage in, and how often that passage was a confident positive or negative for the query."""
-    stats: dict[str, EntryStats] = defaultdict(EntryStats)
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for one in impressions:
         for door, passage in zip(one.doors, one.shown, strict=False):
             if door:
                 known = evidence[(one.query, passage)]
-                stats[door].num_hits += 1
-                stats[door].num_helpful += known.is_positive
-                stats[door].num_harmful += known.is_negative
-    return dict(stats)
+                for place, is_so in enumerate((True, known.is_positive, known.is_negative)):
+                    counts[door][place] += is_so
+    return {door: EntryStats(*numbers) for door, numbers in counts.items()}
