@@ -69,6 +69,11 @@ def show_side(column: DeltaGenerator, side: Side) -> None:
     if side.marks:
         marks = ", ".join(f"{sentence} {mark}" for sentence, mark in side.marks.items())
         column.caption(t("arbitration.marks_of", letter=side.letter, marks=marks))
+    for cited in side.evidence:
+        with column.expander(t("arbitration.evidence_of", letter=side.letter, title=cited["title"]), icon=":material/menu_book:"):
+            st.text(cited["text"])
+            place = [cited["section"], cited["source"], cited["date"], f"{cited['index_name']} v{cited['index_version']}"]
+            st.caption(" · ".join(part for part in place if part))
     if side.rewritten_answer:
         with column.expander(t("arbitration.rewrite_of", letter=side.letter)):
             st.text(side.rewritten_answer)

@@ -33,6 +33,8 @@ def cases(site: Site) -> list[int]:
     with site.database(), write_session() as session:
         session.execute(update(t.Conflict).values(status="adjudicated"))
         session.execute(delete(t.Draft))
+        seen = set(session.scalars(select(t.TourSeen.user_id)))
+        session.add_all(t.TourSeen(user_id=one, screen="desk") for one in session.scalars(select(t.User.id)) if one not in seen)
         return [add_case(session, f"Case question {i}: chest pain since this morning, cold sweat?") for i in range(6)]
 
 

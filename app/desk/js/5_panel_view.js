@@ -189,7 +189,7 @@ function helpCard(app) {
   openDialog(app, app.desk.t("keys"),
     el("dl", { class: "cd-keys" }, rows.map(([keys, name]) => el("div", {}, el("dt", {}, keys.split(" ").map((k) => (k === "–" ? "–" : key(k)))), el("dd", {}, app.desk.t(`key_${name}`))))),
     el("p", { class: "cd-muted" }, app.desk.t("keys_note")),
-    el("button", { class: "cd-small", "data-k": "tour", onclick: () => { app.slot("dialog").close(); app.openTour(); } }, app.desk.t("tour_again")));
+    el("button", { class: "cd-small", "data-k": "tour", onclick: () => app.openTour() }, app.desk.t("tour_again")));
 }
 
 function skipDialog(app) {

@@ -32,7 +32,7 @@ class App {
     on(window, "beforeunload", (event) => this.outbox?.numUnsaved && event.preventDefault());
     on(root, "click", (event) => event.detail > 0 && !isTyping(document.activeElement) && root.focus({ preventScroll: true }));
     on(root, "focusout", (event) => event.target.dataset?.box && this.leftBox());
-    on(this.slot("dialog"), "close", () => this.tourStep !== null && endTour(this));
+    on(this.slot("dialog"), "close", (event) => this.tourStep !== null && !event.target.open && endTour(this)); // the event comes late
     this.clock = setInterval(() => this.tick(), 1000);
   }
 
