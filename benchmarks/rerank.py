@@ -68,7 +68,9 @@ def run_one(out: Path, folder: Path, form: str, options: dict[str, Any], num_tes
     before = measure_order(lists, [range(len(one.ids)) for one in lists])
     after = measure_order(lists, orders)
     verdict = compare(before, after)
-    clock = {f"{kind}_p{share}_ms": round(float(np.percentile(found, share)), 1) for kind, found in (("first", cold), ("again", warm)) if found for share in (50, 95)}  # fmt: skip
+    clock = {"first_ms": np.percentile(cold, [50, 95]).round(1).tolist()}
+    if warm:
+        clock["again_ms"] = np.percentile(warm, [50, 95]).round(1).tolist()
     found = {"set": folder.name, "model": name, "depth": config.depth, "queries": [one.query for one in asked]}
     about = {**clock, "training_s": round(seconds), "gate": verdict}
     (out / f"{name}.json").write_text(json.dumps({**found, "control": before, "candidate": after, **about}, ensure_ascii=False))

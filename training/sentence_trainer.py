@@ -61,7 +61,10 @@ class LessonRun(Run):
 
     def __init__(self, run: Run, folder: Path) -> None:
         super().__init__(run.dir, run.job_id, run.home)
-        self.checkpoints = folder
+        self.checkpoints, self._whole = folder, run
+
+    def should_stop(self) -> bool:
+        return self._whole.should_stop()
 
 
 def teach(run: Run, model: Any, loss: Any, lesson: Lesson) -> int:
