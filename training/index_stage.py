@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from core.retrieval.chunk import Chunk, Document, chunk_document
+from core.retrieval.chunk import Chunk, Document, as_row, chunk_document
 from core.retrieval.documents import read_file
 from core.retrieval.index import Index
 from core.retrieval.index_build import Source
@@ -151,7 +151,7 @@ class Stage:
         self._log_out.flush()
 
     def _put(self, chunk: Chunk, row: Marks) -> None:
-        line = json.dumps(asdict(chunk), ensure_ascii=False).encode() + b"\n"
+        line = json.dumps(as_row(chunk), ensure_ascii=False).encode() + b"\n"
         self._out.write(line)
         self._marks_out.write(row.tobytes())
         self._starts.append(self._starts[-1] + len(line))

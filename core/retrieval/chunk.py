@@ -62,6 +62,11 @@ class Chunk:
     page: int | None = None
 
 
+def as_row(chunk: Chunk) -> dict[str, str | int | None]:
+    """The fields of a chunk by name (`dataclasses.asdict` costs more than indexing it)."""
+    return {name: getattr(chunk, name) for name in Chunk.__slots__}
+
+
 @dataclass(frozen=True, slots=True)
 class _Piece:
     start: int

@@ -15,13 +15,13 @@ from __future__ import annotations
 import json
 import mmap
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from core.retrieval.chunk import Chunk
+from core.retrieval.chunk import Chunk, as_row
 from core.retrieval.repetitions import MARK
 
 KINDS = ("original", "syn")
@@ -31,6 +31,7 @@ ENTRY_ROW = np.dtype([("parent", "u4"), ("kind", "u1"), ("file", "u2"), ("start"
 TABLES = ("chunks.npy", "entries.npy", "documents.jsonl")
 #: of a chunk that nobody compared with others
 NO_MARK = np.zeros((), MARK)
+ENCODE = json.JSONEncoder(ensure_ascii=False).encode
 Rows = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -168,7 +169,7 @@ class StoreWriter:
             row = self.documents[chunk.file] = DocumentRow(chunk.file, "", self._next_document)
             self._next_document += 1
         number = len(self._base_chunks) + len(self._chunks)
-        self._chunks.append((*self._write(asdict(chunk)), row.number, NO_MARK if mark is None else mark, True))
+        self._chunks.append((*self._write(as_row(chunk)), row.number, NO_MARK if mark is None else mark, True))
         return number, self._add((number, 0, 0, 0, 0, True))
 
     def add_question(self, parent: int, text: str) -> int:
@@ -193,7 +194,7 @@ class StoreWriter:
         np.save(self._folder / "entries.npy", entries)
         with (self._folder / "documents.jsonl").open("w", encoding="utf-8") as lines:
             for row in self.documents.values():
-                lines.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
+                lines.write(ENCODE({"file": row.file, "hash": row.hash, "number": row.number, "repeats": row.repeats}) + "\n")
 
     def _add(self, row: tuple[Any, ...]) -> int:
         self._entries.append(row)
@@ -204,7 +205,7 @@ class StoreWriter:
         return [int(n) for n in np.flatnonzero(is_dead)]
 
     def _write(self, value: Any) -> tuple[int, int, int]:
-        line = json.dumps(value, ensure_ascii=False).encode() + b"\n"
+        line = ENCODE(value).encode() + b"\n"
         start, self._at = self._at, self._at + len(line)
         self._out.write(line)
         return self._file, start, len(line)

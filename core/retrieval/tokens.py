@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from operator import add
 
 CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 UNIT = re.compile(rf"(?P<cjk>[{CJK}]+)|(?P<number>\d+(?:\.\d+)?)|(?P<word>[^\W\d_{CJK}]+(?:['’][^\W\d_{CJK}]+)?)")
@@ -32,7 +33,7 @@ QUESTION_PHRASES = re.compile(
 
 def normalise(text: str) -> str:
     """NFKC, lower case: full-width digits and letters become plain ones. Length may change; never use it for offsets."""
-    return unicodedata.normalize("NFKC", text).lower()
+    return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).lower()
 
 
 def tokenise(text: str) -> list[str]:
@@ -49,15 +50,14 @@ def both_views(text: str) -> tuple[list[str], list[str]]:
     """`tokenise(text)` and `singles(text)` in one pass, for whoever needs both of a long text."""
     pairs: list[str] = []
     lone: list[str] = []
-    for match in UNIT.finditer(normalise(text)):
-        run = match["cjk"]
-        if run is None:
-            word = _word(match)
-            pairs.append(word)
-            lone.append(word)
-        else:
-            pairs += [run[i : i + 2] for i in range(len(run) - 1)] if len(run) > 1 else [run]
+    for run, number, word in UNIT.findall(normalise(text)):
+        if run:
+            pairs += map(add, run, run[1:]) if len(run) > 1 else run
             lone += run
+        else:
+            token = number or _word_token(word)
+            pairs.append(token)
+            lone.append(token)
     return pairs, lone
 
 
