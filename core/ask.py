@@ -147,7 +147,7 @@ def ask(
         search_ms=retrieved.timings_ms,
         wordings=tuple(asdict(wording) for wording in retrieved.wordings),
         corrections=tuple((c.written, c.meant) for c in retrieved.corrections),
-        terms=tuple(dict.fromkeys((m.written, m.term.shown(_other(m.written))) for m in retrieved.mentions)),
+        terms=tuple(dict.fromkeys((_typed(question, m.written), m.term.shown(_other(m.written))) for m in retrieved.mentions)),
         stages=retrieved.stages,
         plan=searcher.plan.to_json(),
     )
@@ -253,6 +253,12 @@ def _context(rank: int, hit: Hit) -> Context:
         parent=hit.number,
         content_hash=hashlib.sha256(c.text.encode()).hexdigest(),
     )
+
+
+def _typed(question: str, written: str) -> str:
+    """A term as the person typed it: the search works on lower case."""
+    match = re.search(re.escape(written), question, re.IGNORECASE)
+    return match[0] if match else written
 
 
 def _other(written: str) -> str:

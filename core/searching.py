@@ -23,7 +23,7 @@ from core.retrieval.index import Index, open_index
 from core.retrieval.plans import Plan
 from core.retrieval.rerankers import Reranker, open_reranker
 from core.retrieval.search import Door, Hit, Note, Retrieved, Retriever
-from core.retrieval.support import THRESHOLD, asked_headings
+from core.retrieval.support import THRESHOLD, asked_headings, support
 from core.search_plans import in_force
 from core.settings import ROOT
 from db import tables as t
@@ -73,12 +73,15 @@ class Searcher:
     def find(self, question: str, top_k: int, *, pseudo_doc: str = "", expansions: Sequence[str] = ()) -> Finding:
         """The `top_k` best passages for a question, the asked-for section of the best document among them."""
         found = self.retriever.search(question, max(top_k, DEPTH), pseudo_doc=pseudo_doc, expansions=expansions)
-        signs = signs_of(question, found, self.index.weight)
-        support = self.calibration.support(signs) if self.calibration else signs["coverage"]
+        weight = self.index.weight
+        if self.calibration:
+            said = self.calibration.support(signs_of(question, found, weight))
+        else:
+            said = support(question, [hit.chunk for hit in found.hits[:DEPTH]], weight, found.mentions)
         measured = self.calibration.threshold if self.calibration else THRESHOLD
         threshold = measured if self.plan.min_support is None else self.plan.min_support
         hits = _with_asked_section(question, found.hits[:top_k], self.index)
-        return Finding(hits, found, support, threshold)
+        return Finding(hits, found, said, threshold)
 
 
 def active_index(name: str = "guidelines") -> IndexShown:

@@ -15,20 +15,38 @@ from typing import Any
 
 import numpy as np
 
+from core.retrieval.glossary import Mention
 from core.retrieval.search import Retrieved, Retriever
-from core.retrieval.support import Weight, coverage, subject, support
-from core.retrieval.tokens import both_views, without_question_words
+from core.retrieval.support import Weight, covered, foreign_share, subject, support, words_of
+from core.retrieval.tokens import both_views, tokenise, without_question_words
 from core.statistics import wilson
 
 #: passages that count for support
 DEPTH = 5
+#: the rarest words of a question, which name what it is about
+NUM_RARE = 3
 #: ridge of the logistic fit, per question
-RIDGE = 0.01
+RIDGE = 0.001
 ROUNDS = 50
 #: largest factor of BM25 on a term's weight: k1 + 1
 SATURATION = 2.2
 SINGLES_WEIGHT = 1.5
-SIGNS = ("coverage", "first", "ratio", "gap", "drop", "length", "dense", "dense_gap", "rerank")
+SIGNS = (
+    "coverage",
+    "rarest",
+    "first",
+    "best",
+    "alike",
+    "ratio",
+    "gap",
+    "drop",
+    "length",
+    "dense",
+    "dense_gap",
+    "rerank",
+    "named",
+    "foreign",
+)
 
 Signs = Mapping[str, float]
 
@@ -84,11 +102,20 @@ def signs_of(question: str, found: Retrieved, weight: Weight) -> dict[str, float
     searched = found.wordings[0].lexical if found.wordings else question
     pairs, singles = both_views(without_question_words(searched))
     most = SATURATION * (sum(map(weight, pairs)) + SINGLES_WEIGHT * sum(map(weight, singles)))
-    first = chunks[0] if chunks else None
+    wanted = subject(question)
+    texts = [words_of(f"{c.title}\n{c.section}\n{c.text}") for c in chunks]
+    rare = sorted(dict.fromkeys(wanted), key=weight, reverse=True)[:NUM_RARE]
+    shares = [covered(wanted, text, weight) for text in texts] or [0.0]
+    entries = [frozenset(tokenise(door.entry)) for hit in found.hits[:DEPTH] for door in hit.doors if door.entry]
     rerank = found.stages.get("rerank", [])
     return {
         "coverage": support(question, chunks, weight, found.mentions),
-        "first": coverage(subject(question), f"{first.title}\n{first.section}\n{first.text}", weight) if first else 0.0,
+        "named": len({m.term for m in found.mentions if chunks and _is_named(m, texts[0])}) / max(1, len({m.term for m in found.mentions})),
+        "foreign": foreign_share(wanted, (), chunks[0].text, weight) if chunks else 0.0,
+        "rarest": sum(token in texts[0] for token in rare) / len(rare) if texts and rare else 0.0,
+        "first": shares[0],
+        "best": max(shares),
+        "alike": max((_alike(frozenset(wanted), entry, weight) for entry in entries), default=0.0),
         "ratio": lexical[0][1] / most if lexical and most > 0 else 0.0,
         "gap": _fall(lexical, 1),
         "drop": _fall(lexical, 9),
@@ -151,6 +178,16 @@ def rates(calibration: Calibration, present: Sequence[Signs], absent: Sequence[S
     return Rates(
         at, answered / len(gone), unknown / len(there), wilson(answered, len(gone)), wilson(unknown, len(there)), len(there), float(wins)
     )
+
+
+def _is_named(mention: Mention, text: Collection[str]) -> bool:
+    return any(all(token in text for token in tokenise(name)) for name in mention.term.names)
+
+
+def _alike(question: frozenset[str], text: frozenset[str], weight: Weight) -> float:
+    """Weight of the words both hold over the weight of the words either holds: 1 for a pseudo-question that is the question."""
+    either = sum(map(weight, question | text))
+    return sum(map(weight, question & text)) / either if either > 0 else 0.0
 
 
 def _fall(ranking: Sequence[tuple[int, float]], place: int) -> float:

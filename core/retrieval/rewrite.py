@@ -114,8 +114,13 @@ def spelled(question: str, glossary: Glossary, weight: Weight, similar: Similar)
         near += [(distance(token, other, limit), -1, other) for other in words if abs(len(other) - len(token)) <= limit]
         best = min((n for n in near if 0 < n[0] <= limit), default=None)
         if best is not None:
-            found.append(Correction(word, best[2]))
+            found.append(Correction(word, _word_of(best[2])))
     return found
+
+
+def _word_of(token: str) -> str:
+    """A word that is cut to this token: stems are not words, and cutting one again would give another token."""
+    return next((word for word in (token, token + "e", token + "s") if stem(word) == token), token)
 
 
 def corrected(question: str, corrections: Sequence[Correction]) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from core.completions import sentences
 from core.retrieval.chunk import Chunk
 from core.retrieval.glossary import Mention
-from core.retrieval.tokens import count, query_tokens, singles, tokenise
+from core.retrieval.tokens import CJK, count, query_tokens, singles, tokenise
 
 THRESHOLD = 0.30
 MAX_QUOTES = 4
@@ -43,6 +43,11 @@ INTENTS: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = tuple(
         (r"孕|哺乳|老人|老年|儿童|婴儿|肾|pregnan|breastfeed|child|infant|older|kidney", r"人群|特殊|people|who need"),
     )
 )
+
+#: what stands in the other language can be neither found nor missed: so much of it is left out of the reckoning once a term is found
+FOREIGN_RELIEF = 0.5
+IS_CJK = re.compile(f"[{CJK}]")
+IS_LATIN = re.compile("[a-z]{4}", re.IGNORECASE)
 
 Weight = Callable[[str], float]
 
@@ -106,8 +111,19 @@ def _document_coverage(question: str, passages: Sequence[Chunk], weight: Weight,
     found = {}
     for file, text in texts.items():
         there = words_of(text)
-        found[file] = covered(wanted, there | _named(mentions, there), weight)
+        named = _named(mentions, there)
+        share = covered(wanted, there | named, weight)
+        foreign = foreign_share(wanted, named, text, weight)
+        found[file] = share / (1 - FOREIGN_RELIEF * foreign) if named and foreign < 1 else share
     return found
+
+
+def foreign_share(wanted: Sequence[str], named: Collection[str], text: str, weight: Weight) -> float:
+    """Share of the question's subject, by weight, in a script that the text does not use and the glossary does not translate."""
+    has_cjk, has_latin = bool(IS_CJK.search(text)), bool(IS_LATIN.search(text))
+    total = sum(map(weight, wanted))
+    foreign = [w for w in wanted if w not in named and ((IS_CJK.match(w) and not has_cjk) or (IS_LATIN.match(w) and not has_latin))]
+    return sum(map(weight, foreign)) / total if total > 0 else 0.0
 
 
 def _named(mentions: Sequence[Mention], there: Collection[str]) -> frozenset[str]:
