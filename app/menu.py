@@ -35,8 +35,7 @@ STYLE = """<style>
 </style>"""
 
 #: white on the light blue of the dark theme would be hard to read
-DARK_#: Streamlit's captions and links are too pale for WCAG 2.2 AA (4.5 : 1) on our background
-STYLE = """<style>
+DARK_STYLE = """<style>
 [data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primaryFormSubmit"] { color: #0d1416; }
 [data-testid="stMain"] [data-testid="stPageLink"] p { color: #5fb3c6; }
 [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p { color: #a7b3b8; }
