@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from core.errors import NotFound
 from core.jobs import configs as c
+from core.jobs import configs_ask as ca
 from core.jobs import configs_bench as cb
 from core.jobs import configs_doc2query as d2q
 from core.jobs import configs_embedding as emb
@@ -56,6 +57,14 @@ KINDS: dict[str, JobKind] = {
         JobKind("package", cr.PackageConfig, "training.package", "cpu", "Write a release package", "制作发布包"),
         JobKind("watch", cr.WatchConfig, "training.watch", "cpu", "Watch the serving version", "监测在用版本"),
         JobKind("index", retrieval.IndexConfig, "training.index", "cpu", "Build or update a search index", "构建或更新检索索引"),
+        JobKind(
+            "calibrate_ask",
+            ca.CalibrateAskConfig,
+            "training.calibrate_ask",
+            "cpu",
+            'Calibrate "unknown" of an index',
+            "校准索引的“无依据”阈值",
+        ),
         JobKind("embedding", emb.EmbeddingConfig, "training.embedding", "gpu", "Train an embedding", "训练向量模型"),
         JobKind("reranker", emb.RerankerConfig, "training.reranker", "gpu", "Train a reranker", "训练重排模型"),
         JobKind("doc2query", d2q.Doc2QueryConfig, "training.doc2query", "gpu", "Train a question writer", "训练问题生成模型"),
