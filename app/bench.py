@@ -88,10 +88,10 @@ class Bench:
         with gr.Row(equal_height=True):
             with gr.Column(min_width=200, elem_classes="bench-choice"):
                 self.first = gr.Dropdown(elem_id="bench-first")
-                self.first_evidence = gr.Checkbox(elem_id="bench-first-evidence", container=False)
+                self.first_evidence = gr.Checkbox(elem_id="bench-first-evidence")
             with gr.Column(min_width=200, elem_classes="bench-choice"):
                 self.second = gr.Dropdown(elem_id="bench-second")
-                self.second_evidence = gr.Checkbox(elem_id="bench-second-evidence", container=False)
+                self.second_evidence = gr.Checkbox(elem_id="bench-second-evidence")
             self.mode = gr.Radio(elem_id="bench-mode", min_width=220)
         with gr.Row(equal_height=True):
             self.dataset = gr.Dropdown(elem_id="bench-dataset", min_width=150)

@@ -177,7 +177,7 @@ def show_outcomes(report: BatchReport) -> None:
             o["only_candidate"],
             o["neither"],
             interval,
-            f"{o['p_value']:.3f}" if known else "–",
+            ("< 0.001" if o["p_value"] < 0.001 else f"{o['p_value']:.3f}") if known else "–",
         )
         lines.append(dict(zip(heads, (t(f"bench.outcome_{o['outcome']}"), *cells), strict=True)))
     st.dataframe(lines, hide_index=True, width="stretch")

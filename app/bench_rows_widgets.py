@@ -69,7 +69,7 @@ def show_side(batch: Batch, row: dict[str, Any], side: Side) -> None:
     if row[f"{side}_answer"]:
         st.text(row[f"{side}_answer"])
     else:
-        st.caption(t("bench.batch_silent") if not row[f"{side}_error"] else t("bench.too_long"))
+        st.error(t("bench.too_long" if row[f"{side}_error"] else "bench.batch_silent"), icon=":material/speaker_notes_off:")
     if row[f"{side}_thinking"]:
         with st.popover(t("bench.batch_thinking")):
             st.text(row[f"{side}_thinking"])

@@ -73,10 +73,7 @@ def help_card(language: str) -> str:
 
 def told(reveal: Reveal, language: str) -> tuple[str, str]:
     """Names, hashes, times, thinking and, where a side had some, the passages, after the vote."""
-    left, right = (
-        _told(side, place, language, reveal.evidence if side.with_evidence else None)
-        for side, place in ((reveal.left, "left"), (reveal.right, "right"))
-    )
+    left, right = (_told(side, place, language) for side, place in ((reveal.left, "left"), (reveal.right, "right")))
     return left, right
 
 
@@ -205,14 +202,14 @@ def _thinking(thinking: str, language: str) -> str:
     return f"<details><summary>{_t('thinking', language)}</summary><div>{escape(thinking)}</div></details>"
 
 
-def _told(side: RevealedSide, place: str, language: str, evidence: Sequence[dict[str, Any]] | None) -> str:
+def _told(side: RevealedSide, place: str, language: str) -> str:
     seconds = "" if side.seconds is None else _t("state_done_s", language, seconds=f"{side.seconds:.1f}")
     name = escape(contestant(side.name, language, with_evidence=side.with_evidence))
     head = f"<b>{_t(f'answer_{place}', language)} = {name}</b><code>#{escape(side.content_hash[:8])}</code><span>{seconds}</span>"
     return (
         f'<div class="bench-column" style="min-height:0;height:auto"><div class="bench-head">{head}</div>'
         + (_thinking(side.thinking, language) or f'<span class="bench-quiet">{_t("no_thinking", language)}</span>')
-        + ("" if evidence is None else _passages(evidence, language))
+        + (_passages(side.evidence, language) if side.with_evidence else "")
         + "</div>"
     )
 

@@ -48,6 +48,24 @@ def as_data(passage: Passage) -> dict[str, Any]:
     return asdict(passage) | {"doors": list(passage.doors)}
 
 
+def chats_of(prompt: Prompt, evidence: Sequence[dict[str, Any]] | None) -> tuple[tuple[Message, ...], ...]:
+    """The chats to try, one after the other, when a model has no room: all passages, half of them, and so on down to one. Without
+    evidence only the prompt. `num_passages` tells how many stood in the one that fitted."""
+    if not evidence:
+        return (prompt.messages,)
+    sizes = []
+    size = len(evidence)
+    while size:
+        sizes.append(size)
+        size //= 2
+    return tuple(messages_with(prompt, evidence[:size]) for size in sizes)
+
+
+def num_passages(evidence: Sequence[Any] | None, attempt: int) -> int:
+    """How many passages stood in chat number `attempt` of `chats_of`."""
+    return len(evidence or ()) >> attempt
+
+
 def messages_with(prompt: Prompt, evidence: Sequence[dict[str, Any]] | None) -> tuple[Message, ...]:
     """The chat to send: the prompt itself without evidence (None), else with numbered passages before its last question.
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict, dataclass, field
 
 from core import preference
+from core.bench_sides import num_passages
 from core.completions import split_completion
 from core.errors import Unavailable, UserError
 from core.lexicons import load_lexicons
@@ -57,6 +58,9 @@ class Frame:
 @dataclass(slots=True)
 class _Side:
     name: str
+    chats: Sequence[Sequence[Message]]
+    #: which of `chats` is being answered
+    attempt: int = 0
     parts: list[str] = field(default_factory=list)
     finish_reason: str = "stop"
     is_done: bool = False
@@ -71,9 +75,8 @@ class _Side:
 async def stream_pair(user_id: int, pair: Pair, decoding: Decoding) -> AsyncGenerator[Frame, None]:
     """Frames until both sides have ended; the last one is ready or void, with notices. Faults of a side are inside the frame."""
     started = time.monotonic()
-    sides = (_Side(pair.left), _Side(pair.right))
-    chats = (pair.left_messages, pair.right_messages)
-    tasks = [asyncio.create_task(_fill(side, chat, decoding)) for side, chat in zip(sides, chats, strict=True)]
+    sides = (_Side(pair.left, pair.left_chats), _Side(pair.right, pair.right_chats))
+    tasks = [asyncio.create_task(_fill(side, decoding)) for side in sides]
     is_closed = False
     try:
         shown, shown_at = None, 0.0
@@ -90,7 +93,7 @@ async def stream_pair(user_id: int, pair: Pair, decoding: Decoding) -> AsyncGene
             state = "void"
             await asyncio.to_thread(preference.void_pair, user_id, pair.id, _void_reason(sides))
         else:
-            left, right = (Produced(side.text, side.finish_reason, side.seconds) for side in sides)
+            left, right = (_produced(side, pair) for side in sides)
             state = "ready" if await asyncio.to_thread(preference.close_pair, user_id, pair.id, left, right) else "void"
         is_closed = True
         left_view, right_view = _views(sides, pair.mode == "blind", pair.prompt)
@@ -103,14 +106,17 @@ async def stream_pair(user_id: int, pair: Pair, decoding: Decoding) -> AsyncGene
             await asyncio.to_thread(preference.void_pair, user_id, pair.id, "left")
 
 
-async def _fill(side: _Side, messages: Sequence[Message], decoding: Decoding) -> None:
+def _produced(side: _Side, pair: Pair) -> Produced:
+    num = num_passages(range(pair.num_evidence), side.attempt) if pair.num_evidence else None
+    return Produced(side.text, side.finish_reason, side.seconds, num)
+
+
+async def _fill(side: _Side, decoding: Decoding) -> None:
     """Collect one side's text. A fault that a person can mend is kept with the side; a bug stays in the task."""
     started = time.monotonic()
     try:
         async with asyncio.timeout(LIMIT_S):
-            async for delta in astream_chat(side.name, messages, **asdict(decoding)):
-                side.parts.append(delta.text)
-                side.finish_reason = delta.finish_reason or side.finish_reason
+            await _first_that_fits(side, decoding)
         if not split_completion(side.text).answer:
             side.error = UserError("bench.empty_answer")
     except TimeoutError:
@@ -119,6 +125,20 @@ async def _fill(side: _Side, messages: Sequence[Message], decoding: Decoding) ->
         side.error = error
     finally:
         side.seconds, side.is_done = time.monotonic() - started, True
+
+
+async def _first_that_fits(side: _Side, decoding: Decoding) -> None:
+    """Answer the first of the side's chats that the model has room for: with too many passages it is asked with fewer."""
+    for attempt, chat in enumerate(side.chats):
+        side.attempt = attempt
+        try:
+            async for delta in astream_chat(side.name, chat, **asdict(decoding)):
+                side.parts.append(delta.text)
+                side.finish_reason = delta.finish_reason or side.finish_reason
+            return
+        except UserError as error:
+            if error.code != "bench.too_long" or side.parts or attempt == len(side.chats) - 1:
+                raise
 
 
 def _views(sides: tuple[_Side, _Side], is_blind: bool, prompt: Prompt | None = None) -> tuple[Shown, Shown]:

@@ -8,7 +8,7 @@ given once per pair, before the names are known, and is never changed; a pair wi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from secrets import SystemRandom
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from core import safety
-from core.bench_sides import Contestant, chance_of_left, find_evidence, messages_with
+from core.bench_sides import Contestant, chance_of_left, chats_of, find_evidence
 from core.completions import split_completion
 from core.datasets import store_completions, to_completion, to_prompt
 from core.errors import Conflicting, NotFound, UserError
@@ -47,7 +47,7 @@ class Decoding:
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A comparison about to be streamed. `left` and `right` are version names and stay on the server in a blind pair, and so does
-    which side reads passages before the question: `left_messages` and `right_messages` are what each is sent."""
+    which side reads passages before the question: `left_chats` and `right_chats` are what each is sent, the first that fits."""
 
     id: int
     mode: Mode
@@ -55,19 +55,21 @@ class Pair:
     right: str
     prompt: Prompt
     is_toy: bool
-    left_messages: tuple[Message, ...]
-    right_messages: tuple[Message, ...]
+    left_chats: tuple[tuple[Message, ...], ...]
+    right_chats: tuple[tuple[Message, ...], ...]
+    num_evidence: int = 0
     left_with_evidence: bool = False
     right_with_evidence: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Produced:
-    """What one side wrote and how long it took, in seconds."""
+    """What one side wrote and how long it took, in seconds; and how many passages stood before the question (None: not told)."""
 
     text: str
     finish_reason: str
     seconds: float
+    num_passages: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class RevealedSide:
     thinking: str
     seconds: float | None
     with_evidence: bool = False
+    #: the passages that stood before its question, as many as its context had room for
+    evidence: tuple[dict[str, Any], ...] = ()
 
     @property
     def contestant(self) -> Contestant:
@@ -90,11 +94,8 @@ class RevealedSide:
 
 @dataclass(frozen=True, slots=True)
 class Reveal:
-    """Both sides, and the passages that stood before the question where a side had evidence."""
-
     left: RevealedSide
     right: RevealedSide
-    evidence: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +177,9 @@ def open_pair(
             names[right.version_id],
             prompt,
             one.is_toy or two.is_toy,
-            left_messages=messages_with(prompt, evidence if left.with_evidence else None),
-            right_messages=messages_with(prompt, evidence if right.with_evidence else None),
+            left_chats=chats_of(prompt, evidence if left.with_evidence else None),
+            right_chats=chats_of(prompt, evidence if right.with_evidence else None),
+            num_evidence=len(evidence),
             left_with_evidence=left.with_evidence,
             right_with_evidence=right.with_evidence,
         )
@@ -208,7 +210,11 @@ def close_pair(user_id: int, pair_id: int, left: Produced, right: Produced) -> b
             )
         ]
         pair.left_completion_id, pair.right_completion_id = ids
-        pair.decoding = {**pair.decoding, "left_s": round(left.seconds, 3), "right_s": round(right.seconds, 3)}
+        pair.decoding = {
+            **pair.decoding,
+            **{f"{name}_s": round(side.seconds, 3) for name, side in (("left", left), ("right", right))},
+            **{f"{name}_passages": side.num_passages for name, side in (("left", left), ("right", right)) if side.num_passages is not None},
+        }
         pair.status = "ready"
     return True
 
@@ -271,13 +277,17 @@ def reveal(user_id: int, pair_id: int) -> Reveal:
         if pair.mode == "blind" and not _has_ballot(session, pair):
             raise Conflicting("bench.vote_first")
         sides = [
-            _revealed(session, version_id, completion_id, pair.decoding.get(key), has_evidence)
-            for version_id, completion_id, key, has_evidence in (
-                (pair.left_version_id, pair.left_completion_id, "left_s", pair.left_with_evidence),
-                (pair.right_version_id, pair.right_completion_id, "right_s", pair.right_with_evidence),
+            replace(
+                _revealed(session, version_id, completion_id, pair.decoding.get(f"{side}_s")),
+                with_evidence=has_evidence,
+                evidence=tuple(pair.evidence[: pair.decoding.get(f"{side}_passages", len(pair.evidence))]) if has_evidence else (),
+            )
+            for side, version_id, completion_id, has_evidence in (
+                ("left", pair.left_version_id, pair.left_completion_id, pair.left_with_evidence),
+                ("right", pair.right_version_id, pair.right_completion_id, pair.right_with_evidence),
             )
         ]
-        return Reveal(sides[0], sides[1], tuple(pair.evidence))
+    return Reveal(sides[0], sides[1])
 
 
 def _is_first_left(session: Session, user_id: int, first: Contestant, second: Contestant) -> bool:
@@ -350,8 +360,8 @@ def _store_preference(session: Session, pair: t.BenchPair, vote: t.BenchVote) ->
     )
 
 
-def _revealed(session: Session, version_id: int, completion_id: int | None, seconds: float | None, has_evidence: bool) -> RevealedSide:
+def _revealed(session: Session, version_id: int, completion_id: int | None, seconds: float | None) -> RevealedSide:
     version = session.get_one(t.ModelVersion, version_id)
     completion = session.get(t.Completion, completion_id) if completion_id is not None else None
     thinking = completion.thinking if completion else ""
-    return RevealedSide(version.id, version.name, version.content_hash, version.kind, version.is_toy, thinking, seconds, has_evidence)
+    return RevealedSide(version.id, version.name, version.content_hash, version.kind, version.is_toy, thinking, seconds)

@@ -31,8 +31,9 @@ def show_line() -> None:
         if now.since is not None:
             line += " · " + t("bench.serving_since", date=f"{now.since.created_at:%Y-%m-%d}", who=now.since.signed_name)
         left.markdown(line)
-    with middle:
-        link_to("models", t("bench.to_roll_back"), icon=":material/undo:", dialog="roll_back")
+    if now is not None and now.previous:
+        with middle:
+            link_to("models", t("bench.to_roll_back"), icon=":material/undo:", dialog="roll_back")
     right.button(t("bench.tour_again"), key="bench_tour_again", icon=":material/tour:", type="tertiary", on_click=go, args=(0,))
 
 

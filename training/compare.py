@@ -144,7 +144,7 @@ def answer_batch(
     batch: Sequence[Prompt], evidence: Sequence[list[dict[str, Any]] | None], version: str, answerers: Answerers, config: CompareConfig
 ) -> list[dict[str, Any]]:
     """Answers of the batch, in order. A question that is too long for the model is an empty answer with that error."""
-    chats = [messages_with(p, found) for p, found in zip(batch, evidence, strict=True)]
+    chats = [messages_with(p, found) for p, found in zip(batch, evidence, strict=True)]  # with every passage that was found
     try:
         written = answerers.answer(
             version,
@@ -157,6 +157,8 @@ def answer_batch(
     except UserError as error:
         if error.code != "bench.too_long":
             raise
+        if len(batch) == 1 and len(evidence[0] or ()) > 1:  # no room for all passages: half of them, as side by side
+            return answer_batch(batch, [(evidence[0] or [])[: len(evidence[0] or []) // 2]], version, answerers, config)
         if len(batch) == 1:
             return [_answered(batch[0], "", "length", evidence[0], "question_too_long")]
         # one of them is: ask them one by one

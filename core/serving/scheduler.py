@@ -179,7 +179,8 @@ class Scheduler:
             self._in_hand.append(ticket)
             try:
                 adapter = self._load(ticket.served)
-                admitted.setdefault(adapter, []).append(self._row(ticket))
+                row = self._row(ticket)  # before its adapter gets a list: a refused row must leave none that is empty
+                admitted.setdefault(adapter, []).append(row)
             except UserError as error:
                 self._in_hand.remove(ticket)
                 ticket.emit(Failed(error))

@@ -124,7 +124,7 @@ def test_what_a_model_writes_is_text_and_one_line() -> None:
     pieces = [*view.columns(Frame(side, Shown("Other.", "", True), "ready", 2.0), "en", names=(EVIL, EVIL))]
     told = RevealedSide(1, EVIL, EVIL, "sft", False, EVIL, 1.0)
     passage = dict.fromkeys(("title", "section", "source", "date", "text"), EVIL)
-    pieces += view.told(Reveal(told, replace(told, with_evidence=True), (passage,)), "zh")
+    pieces += view.told(Reveal(told, replace(told, with_evidence=True, evidence=(passage,))), "zh")
     pieces += [view.rows(Frame(side, Shown("Other <b>x</b>.", "", True), "ready", 2.0), "en")]
     pieces.append(view.problem(UserError("models.no_such_version", name=EVIL), "en"))
     table = Standings(EVIL, EVIL, 1, 2, 0, 0, 0, 0, 3, 3, 3, 0.5, 0.1, 0.9, 0.5, 0.1, 0.9, 191)
