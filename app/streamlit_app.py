@@ -46,6 +46,7 @@ SCREENS = (
     Screen("agreement", "agreement", "groups", EVERYONE, "review"),
     Screen("models", "models", "deployed_code", EVERYONE, "models"),
     Screen("evaluations", "evaluations", "monitoring", EVERYONE, "models"),
+    Screen("retrieval", "retrieval", "stairs", EVERYONE, "models"),
     Screen("training_run", "run", "query_stats", ("product", "engineer"), "models"),
     Screen("reward", "reward", "balance", ("product", "engineer"), "models"),
     Screen("teacher", "teacher", "school", ("product", "engineer"), "models"),

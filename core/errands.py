@@ -1,4 +1,5 @@
-"""Small things that are done every few seconds beside the worker's loop, in one thread: webhooks are delivered, new cases are indexed.
+"""Small things that are done every few seconds beside the worker's loop, in one thread: webhooks are
+delivered, new cases are indexed, trials of retrieval that turn out worse are stopped.
 
 An errand is a function without arguments that does a little and returns; what it leaves undone it finds again at the next round, so
 nothing is lost when the process dies. An errand that fails holds up no other. Started by `core.worker`.
@@ -15,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.desk.search import refresh
 from core.errors import UserError
+from core.retrieval_trials import watch_trials
 from core.webhooks import deliver_due
 
 log = logging.getLogger("consilium.errands")
@@ -22,7 +24,7 @@ log = logging.getLogger("consilium.errands")
 Errand = Callable[[], object]
 #: cases indexed in one round: the write lock is held for a fraction of a second
 CASES_AT_ONCE = 500
-ERRANDS: tuple[Errand, ...] = (deliver_due, partial(refresh, CASES_AT_ONCE))
+ERRANDS: tuple[Errand, ...] = (deliver_due, partial(refresh, CASES_AT_ONCE), watch_trials)
 
 
 class Errands:
