@@ -71,13 +71,16 @@ def show_rows(dispute: Dispute) -> dict[str, str]:
             columns = st.columns(len(dispute.sides) + 1)
             for column, side in zip(columns, dispute.sides, strict=False):
                 value = verdict_name(side.verdict) if row == "verdict" else value_name(side.values.get(row))
-                label = f":{PALETTE[side.letter]}[**{side.letter}**] {value}"
+                is_taken = taken.get(row) == side.letter
+                # on a filled button a coloured letter cannot be read
+                label = f"**{side.letter}** {value}" if is_taken else f":{PALETTE[side.letter]}[**{side.letter}**] {value}"
                 if row == "verdict" and side.blind != side.verdict:
                     label += f" ({t('arbitration.blind_was', verdict=verdict_name(side.blind))})"
                 column.button(
                     label,
                     key=f"take_{row}_{side.letter}",
-                    type="primary" if taken.get(row) == side.letter else "secondary",
+                    type="primary" if is_taken else "secondary",
+                    icon=":material/check:" if is_taken else None,
                     shortcut=KEYS[side.letter] if row == current else None,
                     help=t("arbitration.take", letter=side.letter),
                     on_click=take,
@@ -88,6 +91,7 @@ def show_rows(dispute: Dispute) -> dict[str, str]:
                 t("arbitration.mine"),
                 key=f"take_{row}_own",
                 type="primary" if taken.get(row) == OWN else "secondary",
+                icon=":material/check:" if taken.get(row) == OWN else None,
                 shortcut="m" if row == current else None,
                 on_click=take,
                 args=(dispute, row, OWN),
