@@ -52,6 +52,7 @@ def run_index(run: Run) -> None:
     if done.is_file() and _is_intact(config.name, int(done.read_text())):
         version = int(done.read_text())  # an attempt that was killed between the rename and the switch
         _finish(run, config, version, versions.install(config.name, version), _base_of(config.name, version))
+        clean(run, config.name)
         return
     maker = _Job(run, config)
     try:
@@ -60,7 +61,7 @@ def run_index(run: Run) -> None:
         maker.stage.close()
     if made is not None:
         _finish(run, config, *made)
-    maker.clean()
+    clean(run, config.name)
 
 
 class _Job:
@@ -68,7 +69,7 @@ class _Job:
 
     def __init__(self, run: Run, config: IndexConfig) -> None:
         self.run, self.config = run, config
-        self.scratch = run.home.indexes / config.name / f".building-{run.dir.name}"
+        self.scratch = scratch_of(run, config.name)
         self.base: Index | None = None
         self.base_version: int | None = None
         if config.action == "update":
@@ -140,13 +141,6 @@ class _Job:
         if active is None or active.version != self.base_version:
             raise Conflicting("index.base_changed", name=self.config.name, before=self.base_version, now=active.version if active else "-")
         return version, self._install(version, folder), self.base_version
-
-    def clean(self) -> None:
-        """Remove what a restart would have needed."""
-        for folder in (*self.run.dir.glob("stage-*"), self.run.dir / "vectors"):
-            shutil.rmtree(folder, ignore_errors=True)
-        for path in self.scratch.parent.glob(f"{self.scratch.name}*"):
-            shutil.rmtree(path, ignore_errors=True)
 
     # --- steps ----------------------------------------------------------------------------------------------------------
 
@@ -275,6 +269,18 @@ class _Job:
         """Everything so far is on disk: say how far it is, and leave if asked to."""
         self.run.progress(phase, done, total)
         self.run.leave_if_stopped()
+
+
+def scratch_of(run: Run, name: str) -> Path:
+    """Where this job builds: beside the versions, so that putting one in place is a rename."""
+    return run.home.indexes / name / f".building-{run.dir.name}"
+
+
+def clean(run: Run, name: str) -> None:
+    """Remove what a restart would have needed."""
+    scratch = scratch_of(run, name)
+    for folder in (*run.dir.glob("stage-*"), run.dir / "vectors", *scratch.parent.glob(f"{scratch.name}*")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def find_folder(home: Home, wanted: str) -> Path:
