@@ -81,6 +81,7 @@ def train_writer(run: Run) -> None:
         "num_pairs": len(train),
         "num_parameters": num_parameters,
         "excluded": len(excluded),
+        "entries": metrics.get("entries", "none"),
         "examples": examples,
         "torch": torch.__version__,
     }

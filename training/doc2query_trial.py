@@ -19,7 +19,7 @@ from core.jobs.configs_doc2query import Doc2QueryConfig
 from core.retrieval.chunk import Chunk
 from core.retrieval.index import Index, build_index, load_index
 from core.retrieval.metrics import METRICS, mean
-from core.retrieval.question_filter import finding_their_own
+from core.retrieval.question_filter import finding_their_own, with_passages
 from core.retrieval.writers import Writer
 from training.retrieval_pairs import Judged, Material
 from training.run import Run
@@ -32,17 +32,22 @@ REPORTED = ("recall@10", "mrr@10", "ndcg@10")
 
 
 def try_out(run: Run, writer: Writer, material: Material, config: Doc2QueryConfig) -> dict[str, Any]:
-    """Recall@10, MRR@10 and nDCG@10 with and without questions, the gain's interval, what was written and kept, and examples."""
+    """Recall@10, MRR@10 and nDCG@10 without questions and with them in either form, the gains' intervals, and examples.
+
+    `entries` is the form with the larger gain in recall@10 (then nDCG@10), or "none" when neither gains.
+    """
     ids = choose_passages(material, config.num_tried, config.seed)
     texts = [material.passages[i] for i in ids]
     written, seconds = write_all(run, writer, texts, config.num_questions, config.seed)
+    all_of_them = dict(enumerate(written))
+    known = set(ids)
+    judged = [one for one in material.held_out if known & set(one.positives)]
     with tempfile.TemporaryDirectory(dir=run.dir) as scratch:
         plain = small_index(ids, texts, {}, Path(scratch) / "plain")
-        kept = finding_their_own(plain, dict(enumerate(written)))
-        pooled = small_index(ids, texts, kept, Path(scratch) / "pooled")
-        known = set(ids)
-        judged = [one for one in material.held_out if known & set(one.positives)]
-        values = [score(index, judged) for index in (plain, pooled)]
+        kept = finding_their_own(plain, all_of_them)
+        forms: dict[str, dict[int, list[str]]] = {"alone": kept, "with_passage": with_passages(all_of_them, texts)}
+        before = score(plain, judged)
+        after = {form: score(small_index(ids, texts, entries, Path(scratch) / form), judged) for form, entries in forms.items()}
     num_written = sum(map(len, written))
     found: dict[str, Any] = {
         "tried_passages": len(ids),
@@ -51,10 +56,16 @@ def try_out(run: Run, writer: Writer, material: Material, config: Doc2QueryConfi
         "kept_share": round(sum(map(len, kept.values())) / num_written, 4) if num_written else None,
         "passages_per_s": round(len(ids) / seconds, 1) if seconds else None,
     }
+    gains: dict[str, tuple[float, float]] = {}
     for name in REPORTED:
-        before, after = values[0][name], values[1][name]
-        found[f"{name}_before"], found[f"{name}_after"] = mean(before)[0], mean(after)[0]
-        found[f"{name}_gain"] = interval(after, before)
+        found[name] = mean(before[name])[0]
+        for form, values in after.items():
+            found[f"{name} {form}"] = mean(values[name])[0]
+            found[f"{name} {form} gain"] = interval(values[name], before[name])
+    if judged:
+        gains = {form: (found[f"recall@10 {form} gain"][0], found[f"ndcg@10 {form} gain"][0]) for form in after}
+    best = max(gains, key=lambda form: gains[form], default="none")
+    found["entries"] = best if best != "none" and gains[best] > (0.0, 0.0) else "none"
     return {**found, "examples": [{"passage": texts[i][:200], "questions": written[i]} for i in range(min(SHOWN, len(ids)))]}
 
 

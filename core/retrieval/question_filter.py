@@ -1,16 +1,24 @@
-"""Which pseudo-questions are kept: those that find their own chunk in an index without pseudo-questions (Doc2Query--).
+"""From written questions to entries: which questions are kept, and what is searched of them.
 
-Gospodinov, MacAvaney and Macdonald (ECIR 2023, arXiv 2301.03266) drop what a relevance model finds unlikely; here the question
-itself is the test, which costs one search and needs no second model. Called by training.index, training.doc2query and
-benchmarks.
+    alone          each question is an entry of its own, kept if it finds its own chunk in an index without questions
+                   (Doc2Query--: Gospodinov, MacAvaney and Macdonald, ECIR 2023, arXiv 2301.03266, where a relevance model
+                   judges; here the question itself is the test)
+    with_passage   one entry per chunk: all its questions and its own words behind them (docTTTTTquery's expansion, beside the
+                   plain chunk instead of in its place)
+
+Neither is better everywhere: where people ask by name and topic (MedQuAD), short entries win by far; where a question shares
+few words with its answer (Chinese consultations), short ones attract everybody else's questions and lose. The writer's trial
+measures both (training.doc2query_trial; docs/benchmarks_doc2query.md). Called by training.index, training.doc2query, benchmarks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 from core.retrieval.index import Index
 
+EntryForm = Literal["alone", "with_passage"]
 #: the chunk must be among so many
 DEPTH = 10
 #: progress is told every so many chunks
@@ -35,3 +43,8 @@ def finding_their_own(
         if on_progress and (done % STRIDE == 0 or done == len(questions)):
             on_progress(done)
     return kept
+
+
+def with_passages(questions: Mapping[int, Sequence[str]], passages: Sequence[str]) -> dict[int, list[str]]:
+    """One text per chunk that has questions: the questions, then `passages[chunk number]`."""
+    return {number: [f"{' '.join(texts)}\n{passages[number]}"] for number, texts in questions.items() if texts}

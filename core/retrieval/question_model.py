@@ -176,7 +176,8 @@ def encode(weights: Weights, shape: Shape, rows: Tensor, *, dropout: float = 0.0
     for layer in range(shape.encoder_layers):
         name = f"encoder.{layer}"
         h = _norm(x, weights[f"{name}.self.norm"])
-        x = x + _attend_self(weights, f"{name}.self", shape.num_heads, h, h, visible, dropout)
+        keys, values = (_heads(weights[f"{name}.self.{part}"], shape.num_heads, h) for part in "kv")
+        x = x + _attend(weights, f"{name}.self", shape.num_heads, h, keys, values, visible, dropout)
         x = x + _feed(weights, name, x, dropout)
     return _norm(x, weights["memory.norm"])
 
@@ -199,15 +200,15 @@ def decode(
     *,
     dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """Vocabulary log-probabilities (B, T, V), copy attention (B, T, S), probability of copying (B, T), and the new past.
+    """Vocabulary probabilities (B, T, V), copy attention (B, T, S), probability of copying (B, T), and the new past.
 
-    `memory` comes from `prepared`. `inputs` (B, T) are embedding rows of the pieces so far; with `past` (per layer the normed
-    inputs of earlier steps, (B, t, D)) only the new ones are given. `rows` (B, S) is the source, for its padding.
+    `memory` comes from `prepared`. `inputs` (B, T) are embedding rows of the pieces so far; with `past` (per layer keys and
+    values of earlier steps, (B, heads, t, D / heads)) only the new ones are given. `rows` (B, S) is the source, for its padding.
     """
     import torch
     import torch.nn.functional as F
 
-    start = 0 if past is None else past[0].shape[1]
+    start = 0 if past is None else past[0].shape[2]
     length = inputs.shape[1]
     x = F.embedding(inputs, weights["embedding"]) + weights["position.target"][start : start + length]
     x = F.dropout(x, dropout, dropout > 0)
@@ -217,9 +218,11 @@ def decode(
     for layer in range(shape.decoder_layers):
         name = f"decoder.{layer}"
         h = _norm(x, weights[f"{name}.self.norm"])
-        everything = h if past is None else torch.cat([past[layer], h], 1)
-        kept.append(everything)
-        x = x + _attend_self(weights, f"{name}.self", shape.num_heads, h, everything, causal, dropout)
+        both = [_heads(weights[f"{name}.self.{part}"], shape.num_heads, h) for part in "kv"]
+        if past is not None:
+            both = [torch.cat([past[2 * layer + i], new], 2) for i, new in enumerate(both)]
+        kept += both
+        x = x + _attend(weights, f"{name}.self", shape.num_heads, h, both[0], both[1], causal, dropout)
         h = _norm(x, weights[f"{name}.cross.norm"])
         x = x + _attend(weights, f"{name}.cross", shape.num_heads, h, memory[2 * layer], memory[2 * layer + 1], source_visible, dropout)
         x = x + _feed(weights, name, x, dropout)
@@ -227,7 +230,7 @@ def decode(
     logits = x @ weights["embedding"][: shape.vocabulary].T + weights["bias"]
     scores = (x @ weights["copy.q"].T) @ memory[-1].transpose(1, 2) * shape.width**-0.5
     copying = scores.masked_fill((rows == PAD)[:, None, :], -1e9).softmax(-1)
-    return logits.log_softmax(-1), copying, torch.sigmoid(x @ weights["gate"].T)[..., 0], kept
+    return logits.softmax(-1), copying, torch.sigmoid(x @ weights["gate"].T)[..., 0], kept
 
 
 def loss(weights: Weights, shape: Shape, rows: Tensor, copies: Tensor, inputs: Tensor, targets: Tensor, dropout: float) -> Tensor:
@@ -238,7 +241,7 @@ def loss(weights: Weights, shape: Shape, rows: Tensor, copies: Tensor, inputs: T
     memory = prepared(weights, shape, encode(weights, shape, rows, dropout=dropout))
     words, copying, gate, _ = decode(weights, shape, inputs, memory, rows, dropout=dropout)
     is_word = targets < shape.vocabulary
-    word = words.gather(-1, targets.clamp_max(shape.vocabulary - 1)[..., None])[..., 0].exp() * is_word
+    word = words.gather(-1, targets.clamp_max(shape.vocabulary - 1)[..., None])[..., 0] * is_word
     copied = (copying * (copies[:, None, :] == targets[..., None])).sum(-1)
     likelihood = (1 - gate) * word + gate * copied
     counted = (targets != PAD) & (likelihood > 0)
@@ -250,7 +253,7 @@ def mixture(words: Tensor, copying: Tensor, gate: Tensor, copies: Tensor, num_id
     import torch
 
     found = torch.zeros(len(words), num_ids)
-    found[:, : words.shape[1]] = words.exp() * (1 - gate)[:, None]
+    found[:, : words.shape[1]] = words * (1 - gate)[:, None]
     return found.scatter_add_(1, copies, copying * gate[:, None])
 
 
@@ -263,11 +266,6 @@ def _norm(x: Tensor, weight: Tensor) -> Tensor:
 def _heads(weight: Tensor, num_heads: int, x: Tensor) -> Tensor:
     """(B, heads, T, D / heads)"""
     return (x @ weight.T).view(*x.shape[:2], num_heads, -1).transpose(1, 2)
-
-
-def _attend_self(weights: Weights, name: str, num_heads: int, x: Tensor, y: Tensor, visible: Tensor, dropout: float) -> Tensor:
-    keys, values = (_heads(weights[f"{name}.{part}"], num_heads, y) for part in "kv")
-    return _attend(weights, name, num_heads, x, keys, values, visible, dropout)
 
 
 def _attend(

@@ -24,9 +24,9 @@ pytestmark = pytest.mark.training
 TOPICS = {
     "treatments": "{} is treated with rest, water and {}",
     "symptoms": "People with {} may feel tired and have {}",
-    "causes": "{} is caused by a change of the gene {}",
+    "causes": "{} comes from a change of the gene {}",
 }
-SMALL = {"width": 48, "max_source": 16, "vocabulary": 60, "num_epochs": 12, "tokens_per_batch": 800, "learning_rate": 6e-3, "num_tried": 60}
+SMALL = {"width": 48, "max_source": 16, "vocabulary": 60, "num_epochs": 5, "tokens_per_batch": 800, "learning_rate": 6e-3, "num_tried": 420}
 
 
 def name(rng: random.Random) -> str:
@@ -34,10 +34,11 @@ def name(rng: random.Random) -> str:
 
 
 def world(folder: Path, num: int = 420) -> list[dict[str, str]]:
-    """A BEIR folder in which a question names the passage's disease (a new one every time) and what the passage says of it."""
-    rng, rows, documents = random.Random(0), [], []
+    """A BEIR folder with three passages about each disease; a question's topic is a word that its passage does not contain."""
+    rng, rows, documents, disease = random.Random(0), [], [], ""
     for i in range(num):
-        topic, disease = rng.choice(list(TOPICS)), name(rng)
+        topic = list(TOPICS)[i % len(TOPICS)]
+        disease = name(rng) if i % len(TOPICS) == 0 else disease
         documents.append({"_id": f"D{i}", "title": "", "text": TOPICS[topic].format(disease, name(rng)) + ". Ask a doctor."})
         rows.append({"query": f"What are the {topic} of {disease}?", "pos": f"D{i}"})
     folder.mkdir()
@@ -60,13 +61,13 @@ def test_it_learns_to_copy_and_its_questions_raise_recall(home: Home, tmp_path: 
     found = json.loads((run.dir / "result.json").read_text())
     assert found["held_out_loss"] < 0.5
     assert found["kept_share"] > 0.5
-    assert found["recall@10_gain"][0] >= 0
+    assert found["mrr@10 alone gain"][1] > 0.1, "the topic is in the questions alone"
     writer = open_writer("writer")
     assert writer.hash == retrieval_models.get("writer", "doc2query").content_hash
     passages = [
         "Zorbelitis is treated with rest, water and Kumanol. Ask a doctor.",
         "",
-        "Vumpatosis is caused by a change of the gene Rilo.",
+        "Vumpatosis comes from a change of the gene Rilo.",
     ]
     written = writer.write(passages, 3)
     assert written[0][0] == "What are the treatments of Zorbelitis?"
