@@ -106,7 +106,7 @@ def signs_of(question: str, found: Retrieved, weight: Weight) -> dict[str, float
     texts = [words_of(f"{c.title}\n{c.section}\n{c.text}") for c in chunks]
     rare = sorted(dict.fromkeys(wanted), key=weight, reverse=True)[:NUM_RARE]
     shares = [covered(wanted, text, weight) for text in texts] or [0.0]
-    entries = [frozenset(tokenise(door.entry)) for hit in found.hits[:DEPTH] for door in hit.doors if door.entry]
+    entries = [frozenset(subject(door.entry)) for hit in found.hits[:DEPTH] for door in hit.doors if door.entry]
     rerank = found.stages.get("rerank", [])
     return {
         "coverage": support(question, chunks, weight, found.mentions),

@@ -160,7 +160,8 @@ class Retriever:
             return []
         finally:
             watch.lap("encode")
-        return list(zip(wanted, vectors, strict=True))
+        # a text in which the encoder knows nothing is a zero: it is equally far from everything, and must not vote
+        return [(wording, vector) for wording, vector in zip(wanted, vectors, strict=True) if np.any(vector)]
 
     def _reranked(self, question: str, fused: Ranking, stages: dict[str, Ranking], notes: list[Note]) -> list[int]:
         """Chunk numbers in the final order. The reranker sees the first few; what it does not reach in time keeps its place."""
