@@ -213,7 +213,9 @@ HEAD = """<script>
       else if (c.contains('diff-rows')) c.remove('diff-rows'); else c.add('diff-marks');
     } else if (key === 'v') { if (document.querySelector('.bench-column[data-open]')) document.body.classList.toggle('swapped');
     } else if (key === 'h') { showCard();
-    } else if (key === 'b') { window.parent.location.href = '/models?dialog=roll_back';
+    } else if (key === 'b') {  // a link of the page around us: the frame itself may not lead it away
+      const outside = window.parent.document, link = outside.createElement('a');
+      link.href = '/models?dialog=roll_back'; outside.body.appendChild(link); link.click(); link.remove();
     } else if (key === 'f') { const c = document.body.classList;
       if (c.contains('only-left')) { c.remove('only-left'); c.add('only-right'); }
       else if (c.contains('only-right')) c.remove('only-right'); else c.add('only-left');

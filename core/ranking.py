@@ -92,8 +92,9 @@ def rank(battles: Sequence[Battle], *, with_style: bool, resamples: int = 300, s
 
     The variance is that of resampling questions plus that of resampling voters minus that of resampling their crossings, which both
     count (A. C. Cameron, J. B. Gelbach, D. L. Miller, JBES 29, 2011, 238); few voters make the interval wider through Student's t
-    with Satterthwaite's degrees of freedom. Resampling both at once would be too wide (A. B. Owen, Annals of Applied Statistics 1,
-    2007, 386). One voter alone is no sample of voters: the interval then speaks of that person. Without battles an empty ranking.
+    with Satterthwaite's degrees of freedom, never fewer than the smaller number of clusters gives. Resampling both at once would be
+    too wide (A. B. Owen, Annals of Applied Statistics 1, 2007, 386). One voter alone is no sample of voters: the interval then speaks
+    of that person. Without battles an empty ranking.
     """
     names = sorted({name for battle in battles for name in (battle.left, battle.right)})
     if not names:
@@ -144,7 +145,7 @@ def _reach(
     else:
         variance = np.maximum(by_question + by_voter - crossed, crossed / 16)
         noise = by_question**2 / (num_q - 1) + by_voter**2 / (num_v - 1) + crossed**2 / (num_c - 1)
-        degrees = variance**2 / np.maximum(noise, 1e-300)
+        degrees = np.maximum(variance**2 / np.maximum(noise, 1e-300), min(num_q, num_v) - 1.0)
     return np.asarray(stdtrit(np.maximum(degrees, 1.0), 0.5 + confidence / 2) * np.sqrt(variance), dtype=np.float64)
 
 

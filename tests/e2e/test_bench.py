@@ -52,8 +52,19 @@ def choose(frame: FrameLocator, first: str, second: str) -> None:
         expect(frame.get_by_role("option")).to_have_count(0)  # the list fades out
 
 
+def skip_tour(page: Page) -> None:
+    """The first visit of an account begins with the tour."""
+    expect(page.get_by_role("radiogroup").or_(page.get_by_role("dialog")).first).to_be_visible()
+    page.wait_for_timeout(600)
+    skip = page.get_by_role("button", name="Skip")
+    if skip.count():
+        skip.click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
 def open_bench(page: Page, sign_in: Callable[..., Page], who: str = "product") -> FrameLocator:
     sign_in(page, who, "/bench")
+    skip_tour(page)
     frame = page.frame_locator("iframe[src*='arena']")
     expect(frame.locator("#bench-run")).to_be_visible()
     expect(frame.locator("#bench-first input")).not_to_have_value("")
