@@ -11,7 +11,8 @@ Object.assign(App.prototype, {
     this.draw(["drawer"]);
     const slot = this.slot("drawer");
     if (!wasOpen) slot.scrollTop = 0;
-    slot.focus({ preventScroll: getComputedStyle(slot).position !== "static" });
+    slot.focus({ preventScroll: true });
+    if (getComputedStyle(slot).position === "static") slot.scrollIntoView({ block: "start" }); // one column: it lies below the case
   },
 
   closeDrawer() {
@@ -20,6 +21,8 @@ Object.assign(App.prototype, {
     clearTimeout(this.lookUpTimer);
     this.draw(["drawer", "panel"]);
     this.root.focus({ preventScroll: true });
+    const panel = this.slot("panel");
+    if (getComputedStyle(panel).position === "static") panel.scrollIntoView({ block: "start" });
   },
 
   /** Show passages for the question or a sentence; what was asked once is kept. */
