@@ -18,7 +18,7 @@ import httpx
 from app.guard import cookie_name
 from benchmarks.load.fill import fill
 from core import accounts
-from core.desk import search
+from core.desk import search, tour
 from core.home import open_home
 from core.settings import ROOT, load_settings
 from db.engine import database
@@ -86,6 +86,7 @@ def site(home: Path, *, num_cases: int, num_readers: int) -> Iterator[Site]:
     for name in [f"reader{n}" for n in range(num_readers)]:
         user_id = accounts.create_user(name, f"Dr {name}", "clinician", by=None)
         accounts.use_link(accounts.make_link(user_id, by=None), PASSWORD)
+        tour.mark_seen(user_id)  # a first visit would begin with the tour
         readers[name] = f"{cookie_name(settings)}={accounts.open_session(user_id, 'load')}"
     fill(num_cases)
     search.refresh()

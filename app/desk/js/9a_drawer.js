@@ -41,6 +41,10 @@ Object.assign(App.prototype, {
   learnEvidence(id, about, found) {
     this.desk.evidence.set(`${id}:${about}`, found);
     if (this.desk.evidence.size > 60) this.desk.evidence.delete(this.desk.evidence.keys().next().value);
+    requestAnimationFrame(() => {
+      const slot = this.slot("drawer"); // in one column the browser would hold on to what stands below and show the last passage
+      if (this.desk.drawer && getComputedStyle(slot).position === "static") slot.scrollIntoView({ block: "start" });
+    });
   },
 
   stepInDrawer(step) {
