@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import random
 import resource
 import statistics
 import subprocess
@@ -32,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from core.retrieval.chunk import Chunk, Document, chunk_document
+from core.retrieval.chunk import Chunk, Document, as_row, chunk_document
 from core.retrieval.entries import searchable
 from core.retrieval.fuse import rrf
 from core.retrieval.index import build_index, load_index, update_index
@@ -40,7 +41,7 @@ from core.retrieval.tokens import tokenise
 
 NUM_NEW, DIMENSION, DEPTH, TOP_K = 1_000, 256, 30, 10
 #: questions per set; Haystack scores every document in Python, so it answers the first SLOW of each set
-NUM_QUESTIONS, SLOW = 100, 8
+NUM_QUESTIONS, SLOW = 100, 4
 SETS = ("zhmedqa", "cmedir", "medquad-qa")
 ENGINES = ("ours", "llama_index", "haystack")
 Search = Callable[[str, np.ndarray], list[str]]
@@ -81,12 +82,16 @@ class Given:
 def prepare(work: Path, data: Path, num_chunks: int) -> None:
     """Chunks (the last NUM_NEW are the update), questions with their relevant documents, and the vectors of both."""
     work.mkdir(parents=True, exist_ok=True)
-    chunks: list[dict[str, Any]] = []
+    documents: list[Document] = []
     for name in SETS:
         with gzip.open(data / name / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
-            for row in map(json.loads, lines):
-                document = Document(f"{name}/{row['_id']}", row["title"], row["text"])
-                chunks += [vars_of(c) for c in chunk_document(document, 300, 0, unit="character")]
+            documents += [Document(f"{name}/{row['_id']}", row["title"], row["text"]) for row in map(json.loads, lines)]
+    random.Random(0).shuffle(documents)
+    chunks: list[dict[str, Any]] = []
+    for document in documents:
+        chunks += [as_row(c) for c in chunk_document(document, 300, 0, unit="character")]
+        if len(chunks) >= num_chunks + NUM_NEW:
+            break
     chunks = chunks[: num_chunks + NUM_NEW]
     if len(chunks) < num_chunks + NUM_NEW:
         raise SystemExit(f"only {len(chunks)} chunks in {data}")
@@ -107,10 +112,6 @@ def prepare(work: Path, data: Path, num_chunks: int) -> None:
     (work / "chunks.json").write_text(json.dumps(chunks, ensure_ascii=False), encoding="utf-8")
     (work / "questions.json").write_text(json.dumps(questions, ensure_ascii=False), encoding="utf-8")
     print(f"{len(chunks)} chunks of {len({c['file'] for c in chunks})} documents, {len(questions)} questions")
-
-
-def vars_of(chunk: Chunk) -> dict[str, Any]:
-    return {name: getattr(chunk, name) for name in Chunk.__slots__}
 
 
 def read(work: Path) -> tuple[list[Chunk], np.ndarray, list[dict[str, Any]], np.ndarray]:

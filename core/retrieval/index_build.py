@@ -111,7 +111,6 @@ class _Maker:
         self._removed: list[int] = []
         self._numbers: list[int] = []
         self._waiting: list[tuple[int, str, bool]] = []
-        self._vectors = (folder / "vectors.f32").open("wb") if self._model else None
 
     def remove(self, files: Collection[str], entries: Collection[int]) -> None:
         self._removed = self.store.remove_documents(files) + self.store.remove_entries(entries)
@@ -136,13 +135,14 @@ class _Maker:
 
     def _encode(self) -> None:
         """Encode what waits. A question will be compared with questions, so it is encoded as one."""
-        if self._encoder is None or self._vectors is None:
+        if self._encoder is None:
             raise UserError("index.needs_encoder", encoder=self._model.name if self._model else "")
         for is_question in (False, True):
             rows = [(entry, text) for entry, text, kind in self._waiting if kind is is_question]
             if rows:
                 encoded = self._encoder.encode([text for _, text in rows], is_query=is_question)
-                self._vectors.write(np.ascontiguousarray(encoded, np.float32).tobytes())
+                with (self._folder / "vectors.f32").open("ab") as vectors:
+                    vectors.write(np.ascontiguousarray(encoded, np.float32).tobytes())
                 self._numbers += [entry for entry, _ in rows]
         self._waiting.clear()
 
@@ -175,9 +175,8 @@ class _Maker:
         """Write dense.faiss; returns its type."""
         if self._waiting:
             self._encode()
-        if self._model is None or self._vectors is None:
+        if self._model is None:
             raise AssertionError("no dense channel was begun")
-        self._vectors.close()
         path, target = self._folder / "vectors.f32", self._folder / "dense.faiss"
         shape = (len(self._numbers), self._model.dimension)
         vectors = np.memmap(path, np.float32, "r", shape=shape) if self._numbers else np.zeros(shape, np.float32)
@@ -187,5 +186,5 @@ class _Maker:
         else:
             kind = dense.build(vectors, numbers, target)
         del vectors
-        path.unlink()
+        path.unlink(missing_ok=True)
         return kind
