@@ -1,9 +1,10 @@
 """Two fine-tunes that the gate must tell apart: zhmedqa from scratch (helps) and cmedir (hurts), on the test questions of both.
 
     python benchmarks/embedding_gate.py --out DIR [--data ../shared/data] [--sets zhmedqa cmedir] [--rates 0.01 0.02 0.05]
+        [--num-self-pairs 0]
 
 Trains by the job itself (`training.embedding`, its home in DIR/home; a model that is there already is only measured), encodes the
-whole collection with the untrained and the trained vectors, and writes DIR/SET-RATE.json:
+whole collection with the untrained and the trained vectors, and writes DIR/NAME.json:
 
     {"set": ..., "rate": ..., "queries": [...], "control": {metric: [one value per query]}, "candidate": {...}, "gate": {...}}
 
@@ -40,9 +41,9 @@ def test_questions(folder: Path) -> list[Judged]:
     return [Judged(row["text"], grades[row["_id"]]) for row in rows if row["_id"] in grades]
 
 
-def run_one(out: Path, folder: Path, rate: float) -> None:
-    name = f"{folder.name}-{rate:g}"
-    config = EmbeddingConfig(name=name, pairs=str(folder), learning_rate=rate, save_steps=500)
+def run_one(out: Path, folder: Path, rate: float, num_self_pairs: int) -> None:
+    name = f"{folder.name}-{rate:g}" + ("" if num_self_pairs < 0 else f"-self{num_self_pairs}")
+    config = EmbeddingConfig(name=name, pairs=str(folder), learning_rate=rate, save_steps=500, num_self_pairs=num_self_pairs)
     run_dir = out / "home" / "runs" / name
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "config.json").write_text(config.model_dump_json())
@@ -68,7 +69,8 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--sets", nargs="*", default=["zhmedqa", "cmedir"])
     parser.add_argument("--rates", nargs="*", type=float, default=[0.02])
+    parser.add_argument("--num-self-pairs", type=int, default=-1, help="-1: halves of every passage; 0: judged pairs only")
     arguments = parser.parse_args()
     for chosen in arguments.sets:
         for one_rate in arguments.rates:
-            run_one(arguments.out.resolve(), (arguments.data / chosen).resolve(), one_rate)
+            run_one(arguments.out.resolve(), (arguments.data / chosen).resolve(), one_rate, arguments.num_self_pairs)

@@ -78,11 +78,11 @@ def _one(
     best, best_state = -1.0, {name: value.clone() for name, value in net.state_dict().items()}
     for _ in range(NUM_EPOCHS):
         net.train()
-        for rows in torch.randperm(len(values)).split(BATCH):
+        for rows in torch.randperm(len(values)).split(BATCH):  # type: ignore[no-untyped-call]
             scores = net(values[rows]).squeeze(-1).masked_fill(~mask[rows], OUT_OF_LIST)
             loss = -(wanted[rows] * torch.log_softmax(scores, dim=1)).sum(1).mean()
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         net.eval()
         with torch.no_grad():

@@ -94,6 +94,8 @@ def train_features(
         row = registry.get(config.embedding, "embedding")
         if row.form != "static":
             raise UserError("embedding.static_signal_only", name=config.embedding)
+        if config.pairs and (row.manifest.get("training") or {}).get("pairs") == config.pairs:
+            raise UserError("embedding.signal_knows_answers", name=config.embedding)
         shutil.copytree(registry.weights_of(row, run.home), folder / STATIC)
         static = read_static(folder / STATIC)
     fold_of = {one.query: number % 2 for number, one in enumerate(material.train)}

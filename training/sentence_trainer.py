@@ -33,11 +33,11 @@ class NoCard(Quiet):
         return
 
 
-class EmbeddingTrainer(NoCard, SentenceTransformerTrainer):  # type: ignore[misc]
+class EmbeddingTrainer(NoCard, SentenceTransformerTrainer):
     """sentence-transformers' own, silent."""
 
 
-class RerankerTrainer(NoCard, CrossEncoderTrainer):  # type: ignore[misc]
+class RerankerTrainer(NoCard, CrossEncoderTrainer):
     """sentence-transformers' own, silent."""
 
 
