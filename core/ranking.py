@@ -25,9 +25,9 @@ Floats = NDArray[np.float64]
 #: a prior of this many tied votes of every version against the average: without it, a version that never lost is infinitely strong
 PRIOR = 0.1
 STEPS = 50
-#: Resampled weights are pulled towards 1 by this factor, and the variance is scaled back: with few voters whole resamples would be so
-#: lopsided that the fit bends, and intervals would come out too wide (docs/benchmarks_bench.md)
-SHRINK = 0.3
+#: Satterthwaite's degrees of freedom of few clusters scatter so much that intervals come out too wide; they are never put below this
+#: share of the smaller number of clusters less one. Chosen by simulation (docs/benchmarks_bench.md)
+LEAST_DEGREES = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +92,9 @@ def rank(battles: Sequence[Battle], *, with_style: bool, resamples: int = 300, s
 
     The variance is that of resampling questions plus that of resampling voters minus that of resampling their crossings, which both
     count (A. C. Cameron, J. B. Gelbach, D. L. Miller, JBES 29, 2011, 238); few voters make the interval wider through Student's t
-    with Satterthwaite's degrees of freedom, never fewer than the smaller number of clusters gives. Resampling both at once would be
-    too wide (A. B. Owen, Annals of Applied Statistics 1, 2007, 386). One voter alone is no sample of voters: the interval then speaks
-    of that person. Without battles an empty ranking.
+    with Satterthwaite's degrees of freedom (see LEAST_DEGREES). Resampling both at once would be too wide (A. B. Owen, Annals of
+    Applied Statistics 1, 2007, 386). One voter alone is no sample of voters: the interval then speaks of that person. Without battles
+    an empty ranking.
     """
     names = sorted({name for battle in battles for name in (battle.left, battle.right)})
     if not names:
@@ -137,15 +137,15 @@ def _reach(
             parts.append((np.zeros(len(estimate)), 1))
             continue
         drawn = rng.multinomial(size, np.full(size, 1 / size), resamples)[:, groups].astype(np.float64)
-        found = _fit_many(design, won, 1 + SHRINK * (drawn - 1), num, estimate)
-        parts.append((found.var(0, ddof=1) / SHRINK**2 * size / (size - 1), size))
+        found = _fit_many(design, won, drawn, num, estimate)
+        parts.append((found.var(0, ddof=1) * size / (size - 1), size))
     (by_question, num_q), (by_voter, num_v), (crossed, num_c) = parts
     if num_q == 1 or num_v == 1:  # only one of the two was sampled, and its clusters are all there is
         variance, degrees = np.maximum(by_question, by_voter), np.full(len(estimate), max(num_q, num_v) - 1.0)
     else:
         variance = np.maximum(by_question + by_voter - crossed, crossed / 16)
         noise = by_question**2 / (num_q - 1) + by_voter**2 / (num_v - 1) + crossed**2 / (num_c - 1)
-        degrees = np.maximum(variance**2 / np.maximum(noise, 1e-300), min(num_q, num_v) - 1.0)
+        degrees = np.maximum(variance**2 / np.maximum(noise, 1e-300), LEAST_DEGREES * (min(num_q, num_v) - 1))
     return np.asarray(stdtrit(np.maximum(degrees, 1.0), 0.5 + confidence / 2) * np.sqrt(variance), dtype=np.float64)
 
 
