@@ -54,7 +54,7 @@ def show_ladder(report: Report) -> None:
         rows.append((t(f"retrieval.stage_{stage['name']}"), *cells, step_text(step), word(step), against, per_s))
     table(("stage", *(f"={m}" for m in SHOWN), "step", "verdict", "against_leg", "per_s"), rows)
     for stage_name, why in report["skipped"].items():
-        st.caption(f"{t(f'retrieval.stage_{stage_name}')}: {t(f'retrieval.skipped_{why}')}")
+        st.caption(f"{t(f'retrieval.stage_{stage_name}').lstrip('+ ')}: {t(f'retrieval.skipped_{why}')}")
     show_choice(report)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from core import model_client
+from core import model_client, retrieval_trials
 from core.ask_rewriting import rewriting
 from core.completions import split_completion
 from core.errors import UserError
@@ -112,7 +112,8 @@ def ask(
     home = current_home()
     question = check_question(question)
     watch = Watch()
-    searcher = open_searcher(index, plan)
+    # Somebody who changes the plan is looking at the machinery, and is no part of a trial.
+    searcher = open_searcher(index, plan, who=f"user:{user_id}" if user_id is not None and not plan else "")
     version = _version(home, model) if with_rewrite or with_answer else None
     notes = list(searcher.notes)
     if version is None and (with_rewrite or with_answer):
@@ -151,7 +152,7 @@ def ask(
         stages=retrieved.stages,
         plan=searcher.plan.to_json(),
     )
-    return _remember(result, user_id, version.id if version else None, shown.id, channel)
+    return _remember(result, user_id, version.id if version else None, shown.id, channel, searcher.served)
 
 
 def note_text(note: Note, language: str) -> str:
@@ -266,7 +267,9 @@ def _other(written: str) -> str:
     return "en" if language_of(written) == "zh" else "zh"
 
 
-def _remember(result: AskResult, user_id: int | None, version_id: int | None, index_id: int, channel: str) -> AskResult:
+def _remember(
+    result: AskResult, user_id: int | None, version_id: int | None, index_id: int, channel: str, served: retrieval_trials.Served | None
+) -> AskResult:
     kept = ("rank", "parent", "file", "title", "section", "page", "source", "date", "text", "score", "content_hash")
     contexts = [
         {name: getattr(context, name) for name in kept} | {"doors": list(context.doors), "why": [asdict(door) for door in context.why]}
@@ -295,4 +298,6 @@ def _remember(result: AskResult, user_id: int | None, version_id: int | None, in
         session.add(event)
         session.flush()
         event_id = event.id
+        if served is not None:
+            retrieval_trials.expose(session, served, event_id)
     return replace(result, event_id=event_id)

@@ -56,12 +56,13 @@ class Satisfaction:
 
 
 def asked(index_name: str, *, days: int = 0) -> list[Asked]:
-    """Every question of the index of that name with its passages, oldest first; `days` > 0 looks back so far."""
+    """Every question of the index of that name with its passages (or none, where nothing was found), oldest first; `days` > 0 looks back
+    so far."""
     with read_session() as session:
         query = select(t.AskEvent).join(t.SearchIndex, t.AskEvent.index_id == t.SearchIndex.id).where(t.SearchIndex.name == index_name)
         if days:
             query = query.where(t.AskEvent.created_at >= utc_now() - timedelta(days=days))
-        events = [event for event in session.scalars(query.order_by(t.AskEvent.id)) if event.contexts]
+        events = list(session.scalars(query.order_by(t.AskEvent.id)))
         acts = _acts(session, [event.id for event in events])
     sittings = _sittings(events)
     return [_asked(event, acts.get(event.id, []), sittings[event.id]) for event in events]

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from core import retrieval_trials
 from core.errors import NotFound, UserError
 from core.home import Home, current_home
 from core.retrieval.calibration import DEPTH, Calibration, signs_of
@@ -65,6 +66,8 @@ class Searcher:
     retriever: Retriever
     calibration: Calibration | None
     notes: tuple[Note, ...] = field(default=())
+    #: the arm of a running trial that this person gets; None when nothing is on trial
+    served: retrieval_trials.Served | None = None
 
     @property
     def plan(self) -> Plan:
@@ -107,17 +110,19 @@ def glossary_of(home: Home, index_name: str) -> Glossary:
     return load_glossary(own if own.is_file() else SHIPPED_GLOSSARIES / f"{index_name}.toml")
 
 
-def open_searcher(index: str = "guidelines", changes: Mapping[str, Any] | None = None) -> Searcher:
+def open_searcher(index: str = "guidelines", changes: Mapping[str, Any] | None = None, *, who: str = "") -> Searcher:
     """Open the active version of an index with the plan in force, some of its fields changed.
 
+    While a change of the index is on trial, `who` (a person or session, the same at every call) decides which arm answers.
     Raises NotFound("ask.no_index"), Unavailable("ask.index_missing" / "ask.index_damaged"), UserError("ask.index_other_format" /
     "ask.bad_plan" / "ask.bad_glossary").
     """
     home = current_home()
-    shown = active_index(index)
+    served = retrieval_trials.serving(index, who) if who else None
+    shown = _version(served.index_id) if served and served.index_id else active_index(index)
     opened = open_index(home.resolve(shown.path))
     plan, calibration = in_force(index)
-    plan = plan.changed(changes or {})
+    plan = (served.plan if served else plan).changed(changes or {})
     notes: list[Note] = []
     encoder: Encoder | None = None
     reranker: Reranker | None = None
@@ -134,7 +139,14 @@ def open_searcher(index: str = "guidelines", changes: Mapping[str, Any] | None =
         except UserError as error:
             notes.append(("ask.note_rerank_failed", {"reason": error}))
     retriever = Retriever(opened, encoder, reranker, plan, glossary_of(home, index))
-    return Searcher(shown, opened, retriever, calibration, tuple(notes))
+    return Searcher(shown, opened, retriever, calibration, tuple(notes), served)
+
+
+def _version(index_id: int) -> IndexShown:
+    """A version on trial, by its row."""
+    with read_session() as session:
+        row = session.get_one(t.SearchIndex, index_id)
+        return IndexShown(row.id, row.name, row.version, row.path, row.num_documents, row.num_chunks)
 
 
 @lru_cache(maxsize=4)

@@ -182,7 +182,7 @@ def missed_documents(impressions: Sequence[Impression], evidence: Mapping[tuple[
             found[key] = "judged" if known.up > known.down else "clicked_low"
     ended: dict[str, set[str]] = defaultdict(set)
     agree: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for before, after in pairwise(impressions):
+    for before, after in pairwise(sorted(impressions, key=lambda one: one.session)):  # stable: sittings of several people interlock
         if not before.session or before.session != after.session or before.query == after.query or before.satisfied:
             continue
         ended[before.query].add(after.session)

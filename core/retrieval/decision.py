@@ -126,22 +126,26 @@ def decide(facts: Facts, thresholds: Mapping[str, Threshold] | None = None, pric
     bars = {name: given[name]["value"] if name in given else value for name, value in THRESHOLDS.items()}
     signals = [*_metric_signals(facts, bars), *_people_signals(facts), *_far_signals(given)]
     causes = _causes(facts)
-    signals += [Signal(f"cause_{name}", "recommended", {"share": share}) for name, share in causes.items() if _is_vocabulary(name)]
-    severity = LEVELS[max((LEVELS.index(s.level) for s in signals), default=0)]
     is_found_but_low = _is_found_but_low(facts, bars)
+    # What few failures there are of a set that is well served has causes too; they ask for nothing.
+    is_failing = facts.failure_rate is None or facts.failure_rate >= FAILURE_RATE[0]
+    vocabulary = [name for name in causes if _is_vocabulary(name)] if is_failing and not is_found_but_low else []
+    signals += [Signal(f"cause_{name}", "recommended", {"share": causes[name]}) for name in vocabulary]
+    severity = LEVELS[max((LEVELS.index(s.level) for s in signals), default=0)]
     actions: list[Action] = []
-    if is_found_but_low or "ranking_issue" in causes:
+    if is_found_but_low or ("ranking_issue" in causes and severity != "no_finetuning_needed"):
         actions.append("rerank_first")
-    if "document_coverage" in causes:
+    if "document_coverage" in causes and severity != "no_finetuning_needed":
         actions.append("add_documents")
     level = severity
     if facts.num_queries < MIN_QUERIES:
         actions.append("measure_more")
         level = "monitor"
         signals.append(Signal("too_few_queries", "monitor", {"n": facts.num_queries, "least": MIN_QUERIES}))
-    elif actions and not any(_is_vocabulary(name) for name in causes):
-        # Another cure comes first; fine-tuning is not the answer to what these figures show.
-        level = "no_finetuning_needed" if not _is_bad(severity) or is_found_but_low else "monitor"
+    elif is_found_but_low:
+        level = "no_finetuning_needed"  # an embedding finds, a reranker orders
+    elif actions and not vocabulary:
+        level = "monitor"  # another cure comes first, then it is measured again
     elif _is_bad(severity):
         actions.append("fine_tune")
     return Decision(

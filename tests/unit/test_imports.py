@@ -23,7 +23,9 @@ PURE = {
     "core.expansion", "core.exports.files", "core.i18n", "core.jobs.configs", "core.jobs.configs_bench", "core.jobs.configs_evaluation",
     "core.jobs.configs_release", "core.jobs.configs_review", "core.jobs.configs_reward", "core.jobs.configs_teacher",
     "core.jobs.configs_training", "core.jobs.fields", "core.jobs.kinds", "core.lexicons", "core.mentions", "core.notices", "core.outcomes",
-    "core.ordinal_fit", "core.prompt_sets", "core.ranking", "core.records", "core.retrieval.chunk", "core.retrieval.fuse", "core.retrieval.metrics",
+    "core.ordinal_fit", "core.prompt_sets", "core.ranking", "core.records", "core.retrieval.chunk", "core.retrieval.fuse", "core.retrieval.metrics", "core.retrieval.clicks", "core.retrieval.decision",
+    "core.retrieval.failures", "core.retrieval.judged", "core.retrieval.prune", "core.retrieval.trial", "core.sequential",
+    "core.jobs.configs_retrieval_evaluation",
     "core.retrieval.tokens", "core.reward_features", "core.reward_limits", "core.reward_watch", "core.rewards", "core.rules",
     "core.sampling", "core.statistics",
 }  # fmt: skip
