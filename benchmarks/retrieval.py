@@ -74,17 +74,19 @@ def one_view(index: LexicalIndex, view: str) -> Callable[[str], Ranking]:
     """BM25 over one of the two fields alone."""
     from core.retrieval.tokens import singles, without_question_words
 
+    channel = index._lexical
     split = tokenise if view == "pairs" else singles
 
     def search(question: str) -> Ranking:
         clauses = [
-            (tantivy.Occur.Should, tantivy.Query.term_query(index._schema, view, t, "freq"))
+            (tantivy.Occur.Should, tantivy.Query.term_query(channel._schema, view, t, "freq"))
             for t in split(without_question_words(question))
         ]
         if not clauses:
             return []
-        found = index._searcher.search(tantivy.Query.boolean_query(clauses), DEPTH).hits
-        return ranked_files(index, [(int(index._searcher.doc(a)["number"][0]), s) for s, a in found])
+        found = channel._searcher.search(tantivy.Query.boolean_query(clauses), DEPTH).hits
+        entries = channel._searcher.fast_field_values("entry", [address for _, address in found])
+        return ranked_files(index, [(index.entry(int(e)).parent, s) for e, (s, _) in zip(entries, found, strict=True)])
 
     return search
 

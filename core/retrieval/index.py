@@ -14,7 +14,7 @@ whoever searches; safe between threads.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 from core.errors import Unavailable, UserError
 from core.retrieval.chunk import Chunk
 from core.retrieval.dense import Dense, DenseModel, Encoder, Vectors
-from core.retrieval.entries import SYN, DocumentRow, Entry, Store
+from core.retrieval.entries import KINDS, SYN, DocumentRow, Entry, Store
 from core.retrieval.fuse import rrf
 from core.retrieval.index_build import build_index, update_index
 from core.retrieval.lexical import TOKENISER, Lexical
@@ -38,13 +38,18 @@ DEPTH = 50
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A chunk and the entry that let it in: the chunk itself ("original") or a pseudo-question of it ("syn"), with its text."""
+    """A chunk and the entry that let it in: the chunk itself ("original") or a pseudo-question of it ("syn")."""
 
     parent: int
     score: float
     entry: int
     kind: str
-    text: str
+    store: Store = field(repr=False, compare=False)
+
+    @property
+    def text(self) -> str:
+        """The entry's text, read when asked for: most of what is found is never shown."""
+        return self.store.entry(self.entry).text
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,24 +174,17 @@ class Index:
 
     def _collapsed(self, search: Callable[[int], list[tuple[int, float]]], depth: int, with_syn: bool) -> list[Found]:
         """The best entry of each chunk. Looks deeper until `depth` chunks are found or nothing is left."""
-        entries = self._store.entries
         limit = depth * self._crowd
         while True:
             found = search(limit)
-            best: dict[int, tuple[int, float]] = {}
-            for number, score in found:
-                row = entries[number]
-                if with_syn or row["kind"] != SYN:
-                    best.setdefault(int(row["parent"]), (number, score))
-            if len(best) >= depth or len(found) < limit or limit >= len(entries):
-                break
+            rows = self._store.entries[[number for number, _ in found]]
+            best: dict[int, Found] = {}
+            for (number, score), parent, kind in zip(found, rows["parent"].tolist(), rows["kind"].tolist(), strict=True):
+                if parent not in best and (with_syn or kind != SYN):
+                    best[parent] = Found(parent, score, number, KINDS[kind], self._store)
+            if len(best) >= depth or len(found) < limit or limit >= len(self._store.entries):
+                return list(best.values())[:depth]
             limit *= 4
-        first = list(best.items())[:depth]
-        return [self._found(parent, number, score) for parent, (number, score) in first]
-
-    def _found(self, parent: int, number: int, score: float) -> Found:
-        entry = self._store.entry(number)
-        return Found(parent, score, number, entry.kind, entry.text)
 
 
 @lru_cache(maxsize=4)
