@@ -25,7 +25,8 @@ PURE = {
     "core.jobs.configs_training", "core.jobs.fields", "core.jobs.kinds", "core.lexicons", "core.mentions", "core.notices", "core.outcomes",
     "core.ordinal_fit", "core.prompt_sets", "core.ranking", "core.records", "core.retrieval.chunk", "core.retrieval.fuse", "core.retrieval.metrics", "core.retrieval.clicks", "core.retrieval.decision",
     "core.retrieval.failures", "core.retrieval.judged", "core.retrieval.prune", "core.retrieval.trial", "core.sequential",
-    "core.jobs.configs_retrieval_evaluation",
+    "core.jobs.configs_retrieval_evaluation", "core.jobs.configs_retrieval", "core.jobs.configs_embedding", "core.jobs.configs_doc2query",
+    "core.jobs.configs_ask",
     "core.retrieval.tokens", "core.reward_features", "core.reward_limits", "core.reward_watch", "core.rewards", "core.rules",
     "core.sampling", "core.statistics",
 }  # fmt: skip
