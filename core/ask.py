@@ -23,7 +23,7 @@ from core.i18n import error_text, translate
 from core.models import all_versions, get_version, serving_version
 from core.records import Message, VersionStatus
 from core.retrieval.index import Index
-from core.retrieval.rewrite import language_of
+from core.retrieval.rewrite import corrected, language_of
 from core.retrieval.search import Door, Hit, Note, Watch
 from core.retrieval.support import THRESHOLD, coverage, quotes, subject
 from core.searching import Finding, IndexShown, active_index, open_searcher
@@ -212,7 +212,8 @@ def _answer(
         text = _model_answer(version, question, contexts, notes)
         if text:
             return text, "model"
-    quoted = quotes(question, [hit.chunk for hit in found.hits], index.weight, found.retrieved.mentions)
+    asked = corrected(question, found.retrieved.corrections)
+    quoted = quotes(asked, [hit.chunk for hit in found.hits], index.weight, found.retrieved.mentions)
     if not quoted:
         return translate("ask.kind_unknown", language), "unknown"
     return "\n".join(f"{quote.text} [{quote.passage}]" for quote in quoted), "extractive"

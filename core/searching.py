@@ -23,6 +23,7 @@ from core.retrieval.glossary import Glossary, load_glossary
 from core.retrieval.index import Index, open_index
 from core.retrieval.plans import Plan
 from core.retrieval.rerankers import Reranker, open_reranker
+from core.retrieval.rewrite import corrected
 from core.retrieval.search import Door, Hit, Note, Retrieved, Retriever
 from core.retrieval.support import THRESHOLD, asked_headings, support
 from core.search_plans import in_force
@@ -80,7 +81,7 @@ class Searcher:
         if self.calibration:
             said = self.calibration.support(signs_of(question, found, weight))
         else:
-            said = support(question, [hit.chunk for hit in found.hits[:DEPTH]], weight, found.mentions)
+            said = support(corrected(question, found.corrections), [hit.chunk for hit in found.hits[:DEPTH]], weight, found.mentions)
         measured = self.calibration.threshold if self.calibration else THRESHOLD
         threshold = measured if self.plan.min_support is None else self.plan.min_support
         hits = _with_asked_section(question, found.hits[:top_k], self.index)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from core.retrieval.glossary import Mention
+from core.retrieval.rewrite import corrected
 from core.retrieval.search import Retrieved, Retriever
 from core.retrieval.support import Weight, covered, foreign_share, subject, support, words_of
 from core.retrieval.tokens import both_views, tokenise, without_question_words
@@ -96,6 +97,7 @@ class Calibration:
 
 def signs_of(question: str, found: Retrieved, weight: Weight) -> dict[str, float]:
     """The signs of a search, each a plain number; 0 where a leg did not run."""
+    question = corrected(question, found.corrections)
     chunks = [hit.chunk for hit in found.hits[:DEPTH]]
     lexical = next((ranking for name, ranking in found.stages.items() if name.startswith("lexical:")), [])
     dense = next((ranking for name, ranking in found.stages.items() if name.startswith("dense:")), [])

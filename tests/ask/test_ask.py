@@ -217,3 +217,11 @@ def test_a_rewriting_about_something_else_is_dropped(indexed: Home, endpoint: Fa
     assert result.pseudo_doc == ""
     assert keys(result) == {"ask.note_rewrite_astray"}
     assert not any("pseudo_doc" in c.doors for c in result.contexts)
+
+
+def test_a_misspelt_question_is_judged_as_it_was_meant(indexed: Home) -> None:
+    wrong = ask("tuberclosis danger signs", user_id=None)
+    assert wrong.corrections == (("tuberclosis", "tuberculosis"),)
+    assert wrong.answer_kind == "extractive"
+    assert wrong.contexts[0].file == "tuberculosis.md"
+    assert wrong.support == ask("tuberculosis danger signs", user_id=None).support
