@@ -34,7 +34,7 @@ from training.causal import (
     trim_metrics,
     warmup_cosine,
 )
-from training.doc2query_models import SCRATCH, Learner, Pair, make_learner
+from training.doc2query_models import SCRATCH, Learner, Pair, make_learner, random_spans
 from training.doc2query_trial import try_out
 from training.retrieval_pairs import Judged, Material, read_material
 from training.run import Run, main
@@ -60,7 +60,9 @@ def train_writer(run: Run) -> None:
     print(f"{len(train)} pairs, {len(held)} held out, {num_parameters} parameters", flush=True)
 
     started = time.monotonic()
-    trained = fit(run, learner, train, held, config)
+    texts = sorted(material.passages.values())
+    spans = random_spans(texts, config.num_spans, config.max_source, config.seed) if config.base == SCRATCH else []
+    trained = fit(run, learner, spans, train, held, config)
     target = retrieval_models.models_folder(run.home, config.name)
     scratch = run.dir / "writer"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -125,19 +127,24 @@ def pairs_of(judged: Sequence[Judged], material: Material, min_grade: float, exc
     return [(one.query, material.passages[i]) for one in kept for i in one.positives if one.grades[i] >= min_grade]
 
 
-def fit(run: Run, learner: Learner, train: Sequence[Pair], held: Sequence[Pair], config: Doc2QueryConfig) -> dict[str, float]:
-    """Train; resumes from `run.checkpoints`. Returns loss on training and held-out pairs (nats per piece) and the updates.
+def fit(
+    run: Run, learner: Learner, spans: Sequence[Pair], train: Sequence[Pair], held: Sequence[Pair], config: Doc2QueryConfig
+) -> dict[str, float]:
+    """Train on the spans once, then on the pairs; resumes from `run.checkpoints`.
 
-    Raises StopRequested after saving when a person asked for it.
+    Returns loss on training and held-out pairs (nats per piece) and the updates. Raises StopRequested after saving when a
+    person asked for it.
     """
     examples, held_examples = learner.examples(train), learner.examples(held)
-    lengths = [learner.length(e) for e in examples]
+    span_examples = learner.examples(spans)
 
-    def order(epoch: int) -> list[list[int]]:
+    def order(some: Sequence[Any], epoch: int) -> list[list[int]]:
+        lengths = [learner.length(e) for e in some]
         return bucketed(lengths, tokens_per_batch=config.tokens_per_batch, max_rows=MAX_ROWS, seed=config.seed + 7919 * epoch)
 
-    per_epoch = len(order(0))
-    total = max(1, round(config.num_epochs * per_epoch))
+    span_batches = order(span_examples, 0) if span_examples else []
+    per_epoch = len(order(examples, 0))
+    total = len(span_batches) + max(1, round(config.num_epochs * per_epoch))
     rate = config.learning_rate or learner.learning_rate
     trained = {name: p for name, p in learner.parameters.items() if p.requires_grad}
     decayed = [{"params": [p for p in trained.values() if (p.dim() > 1) is d], "weight_decay": WEIGHT_DECAY * d} for d in (True, False)]
@@ -156,12 +163,13 @@ def fit(run: Run, learner: Learner, train: Sequence[Pair], held: Sequence[Pair],
     run.progress("train", step, total)
     batches: list[list[int]] = []
     while step < total:
-        epoch, place = divmod(step, per_epoch)
-        if not batches or place == 0:
-            batches = order(epoch)
+        epoch, place = divmod(step - len(span_batches), per_epoch)
+        if epoch >= 0 and (not batches or place == 0):
+            batches = order(examples, epoch)
         for group in optimizer.param_groups:
             group["lr"] = rate * warmup_cosine(step, total, floor=0.05)
-        loss = learner.loss([examples[i] for i in batches[place % len(batches)]], is_training=True)
+        rows = [examples[i] for i in batches[place % len(batches)]] if epoch >= 0 else [span_examples[i] for i in span_batches[step]]
+        loss = learner.loss(rows, is_training=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = clip_and_step(optimizer, trained.values())
         losses = [*losses[-49:], float(loss.detach())]
@@ -170,7 +178,7 @@ def fit(run: Run, learner: Learner, train: Sequence[Pair], held: Sequence[Pair],
             mean = sum(losses) / len(losses)
             run.log(step, **{"train/loss": mean, "train/grad_norm": norm})
             run.progress("train", step, total)
-        if step % per_epoch == 0 or step == total:
+        if (step > len(span_batches) and place == per_epoch - 1) or step == total:
             held_loss = mean_loss(learner, held_examples)
             run.log(step, **{"train/loss": sum(losses) / len(losses), "eval/loss": held_loss})
             print(f"update {step}/{total} loss {sum(losses) / len(losses):.3f} held out {held_loss:.3f}", flush=True)

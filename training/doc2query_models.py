@@ -6,6 +6,7 @@ A learner turns pairs into examples, gives the loss of some of them, and writes 
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,8 @@ from training.causal import IGNORED, Example, collate, completion_loss
 #: (question, passage)
 Pair = tuple[str, str]
 SCRATCH = "copying"
+#: shortest and longest span that is copied before the pairs are learnt, in pieces
+SPAN = (4, 12)
 
 
 class Learner(Protocol):
@@ -35,6 +38,18 @@ class Learner(Protocol):
     def loss(self, examples: Sequence[Any], *, is_training: bool) -> Tensor: ...
     def save(self, folder: Path) -> None: ...
     def writer(self, folder: Path) -> Writer: ...
+
+
+def random_spans(passages: Sequence[str], num: int, max_source: int, seed: int) -> list[Pair]:
+    """`num` (span of SPAN pieces, passage) pairs: to find a span's next piece is to copy, which a few thousand pairs hardly teach."""
+    rng = random.Random(f"spans-{seed}")
+    found = []
+    for passage in rng.sample(passages, min(num, len(passages))):
+        pieces = qm.pieces(passage)[:max_source]
+        size = rng.randint(*SPAN)
+        start = rng.randint(0, max(0, len(pieces) - size))
+        found.append((qm.join(pieces[start : start + size]), passage))
+    return found
 
 
 def make_learner(config: Doc2QueryConfig, pairs: Sequence[Pair]) -> Learner:

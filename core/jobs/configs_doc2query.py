@@ -28,6 +28,12 @@ class Doc2QueryConfig(PairsConfig):
         "最大学习率；0 表示从零训练用 2e-3、已有模型用 1e-4。",
         ge=0,
     )
+    num_spans: int = option(
+        4000,
+        "Before the pairs, learn to copy from this many random spans of the set's own passages (from scratch only).",
+        "在学习问答对之前，先用该数量的段落随机片段学习复制（仅从零训练）。",
+        ge=0,
+    )
     num_questions: int = option(5, "Questions per passage when the writer is tried out.", "试写时每段的问题数。", ge=1, le=40)
     num_tried: int = option(
         1500, "Passages on which the writer is tried out after training; 0 skips that.", "训练后用于试写评测的段落数；0 表示跳过。", ge=0
