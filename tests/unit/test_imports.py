@@ -19,16 +19,17 @@ HEAVY = {"torch", "transformers", "peft", "trl", "accelerate", "datasets", "safe
 LAYERS = ("core", "db", "app", "training", "pages")
 #: core without a database: rules, arithmetic and text. Each may import only the others (and packages).
 PURE = {
-    "core.agreement", "core.bench_diff", "core.bench_slices", "core.calibration", "core.completions", "core.conflicts", "core.content", "core.desk.routing", "core.errors",
-    "core.expansion", "core.exports.files", "core.i18n", "core.jobs.configs", "core.jobs.configs_bench", "core.jobs.configs_evaluation",
-    "core.jobs.configs_release", "core.jobs.configs_review", "core.jobs.configs_reward", "core.jobs.configs_teacher",
-    "core.jobs.configs_training", "core.jobs.fields", "core.jobs.kinds", "core.lexicons", "core.mentions", "core.notices", "core.outcomes",
-    "core.ordinal_fit", "core.prompt_sets", "core.ranking", "core.records", "core.retrieval.chunk", "core.retrieval.fuse", "core.retrieval.metrics", "core.retrieval.clicks", "core.retrieval.decision",
-    "core.retrieval.failures", "core.retrieval.judged", "core.retrieval.prune", "core.retrieval.trial", "core.sequential",
-    "core.jobs.configs_retrieval_evaluation", "core.jobs.configs_retrieval", "core.jobs.configs_embedding", "core.jobs.configs_doc2query",
-    "core.jobs.configs_ask",
-    "core.retrieval.tokens", "core.reward_features", "core.reward_limits", "core.reward_watch", "core.rewards", "core.rules",
-    "core.sampling", "core.statistics",
+    "core.agreement", "core.bench_diff", "core.bench_slices", "core.calibration", "core.completions", "core.conflicts",
+    "core.content", "core.desk.routing", "core.errors", "core.expansion", "core.exports.files", "core.i18n",
+    "core.jobs.configs", "core.jobs.configs_ask", "core.jobs.configs_bench", "core.jobs.configs_doc2query",
+    "core.jobs.configs_embedding", "core.jobs.configs_evaluation", "core.jobs.configs_release", "core.jobs.configs_retrieval",
+    "core.jobs.configs_retrieval_evaluation", "core.jobs.configs_review", "core.jobs.configs_reward",
+    "core.jobs.configs_teacher", "core.jobs.configs_training", "core.jobs.fields", "core.jobs.kinds", "core.lexicons",
+    "core.mentions", "core.notices", "core.ordinal_fit", "core.outcomes", "core.prompt_sets", "core.ranking", "core.records",
+    "core.retrieval.chunk", "core.retrieval.clicks", "core.retrieval.decision", "core.retrieval.failures",
+    "core.retrieval.fuse", "core.retrieval.judged", "core.retrieval.metrics", "core.retrieval.prune", "core.retrieval.tokens",
+    "core.retrieval.trial", "core.reward_features", "core.reward_limits", "core.reward_watch", "core.rewards", "core.rules",
+    "core.sampling", "core.sequential", "core.statistics",
 }  # fmt: skip
 #: what pages may use of app: shared pieces, and pieces of one page that would not fit in its file
 PAGE_HELPER = re.compile(r"app\.(session|i18n|desk|(\w+_)?widgets)\b")
