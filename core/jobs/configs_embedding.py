@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
-from core.jobs.configs import JobConfig, option
+from core.jobs.fields import JobConfig, option
+
+#: a narrower vector holds nothing
+MIN_WIDTH = 8
 
 
 class PairsConfig(JobConfig):
     """Where question-passage pairs come from, and how many are kept aside."""
 
     name: str = option(..., "Name of the model to make.", "生成的模型名称。", min_length=1, max_length=100)
-    pairs: str = option(
-        "",
-        "A folder in BEIR form with train_pairs.jsonl, or a jsonl file of query, positive and (optional) negative; empty with feedback.",
-        "BEIR 格式目录（含 train_pairs.jsonl），或由 query、positive 与可选 negative 组成的 jsonl 文件；仅用反馈时留空。",
-    )
     with_feedback: bool = option(
         False,
         "Also learn from the team's own clicks and verdicts on answered questions.",
         "同时使用团队自己的点击与裁定记录。",
+    )
+    pairs: str = option(
+        "",
+        "A folder in BEIR form with train_pairs.jsonl, or a jsonl file of query, positive and (optional) negative; empty with feedback.",
+        "BEIR 格式目录（含 train_pairs.jsonl），或由 query、positive 与可选 negative 组成的 jsonl 文件；仅用反馈时留空。",
+        validate_default=True,
     )
     index: str = option("", "Search index that feedback belongs to; empty means guidelines.", "反馈所属的检索索引；留空为 guidelines。")
     max_pairs: int = option(0, "At most this many pairs; 0 means all.", "最多使用多少对；0 表示全部。", ge=0)
@@ -30,11 +35,12 @@ class PairsConfig(JobConfig):
     seed: int = option(0, "Seed of the split, of weights and of the order.", "划分、权重与顺序的随机种子。", ge=0)
     save_steps: int = option(50, "Updates between checkpoints.", "保存检查点的间隔步数。", advanced=True, ge=1)
 
-    @model_validator(mode="after")
-    def _has_a_source(self) -> PairsConfig:
-        if not self.pairs and not self.with_feedback:
-            raise ValueError("name a file or folder of pairs, or learn from feedback")
-        return self
+    @field_validator("pairs")
+    @classmethod
+    def _has_a_source(cls, value: str, info: ValidationInfo) -> str:
+        if not value and not info.data.get("with_feedback"):
+            raise PydanticCustomError("missing", "name a file or folder of pairs, or learn from feedback")
+        return value
 
 
 class EmbeddingConfig(PairsConfig):
@@ -84,11 +90,12 @@ class EmbeddingConfig(PairsConfig):
     )
     max_length: int = option(128, "Longest text in a transformer's tokens.", "transformer 的最大词元数。", advanced=True, ge=16, le=512)
 
-    @model_validator(mode="after")
-    def _widths_fit(self) -> EmbeddingConfig:
-        if any(width < 8 for width in self.matryoshka):
-            raise ValueError("a Matryoshka width below 8 holds nothing")
-        return self
+    @field_validator("matryoshka")
+    @classmethod
+    def _widths_fit(cls, value: list[int]) -> list[int]:
+        if any(width < MIN_WIDTH for width in value):
+            raise PydanticCustomError("greater_than_equal", "a width should be {ge} at least", {"ge": MIN_WIDTH})
+        return value
 
 
 class RerankerConfig(PairsConfig):

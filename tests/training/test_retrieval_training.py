@@ -12,6 +12,7 @@ import pytest
 
 from core.errors import UserError
 from core.home import Home
+from core.jobs.forms import problems
 from core.jobs.kinds import job_kind
 from core.retrieval import retrieval_models as registry
 from core.retrieval.encoders import open_encoder
@@ -142,6 +143,19 @@ def test_a_feature_reranker_lifts_answers_that_the_words_do_not_tell_apart(home:
     opened = open_reranker("rr", place="server")
     passages = [f"胃炎：{said}。" for said in KINDS.values()]
     assert reranked(opened.score("胃炎是什么原因", passages))[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "code"),
+    [
+        ({}, "pairs", "jobs.bad_missing"),
+        ({"pairs": "p", "matryoshka": [4]}, "matryoshka", "jobs.bad_below_minimum"),
+        ({"pairs": "p", "batch_size": 1}, "batch_size", "jobs.bad_below_minimum"),
+    ],
+)
+def test_the_form_says_what_is_wrong(values: dict[str, Any], field: str, code: str) -> None:
+    assert {name: error.code for name, error in problems("embedding", {"name": "x", **values}).items()} == {field: code}
+    assert problems("embedding", {"name": "x", "with_feedback": True}) == {}
 
 
 def test_held_out_questions_are_in_no_training_pair_and_always_the_same(home: Home, pairs: Path) -> None:
