@@ -25,7 +25,7 @@ STYLE = """<style>
 [data-testid="stMain"] [data-testid="stPageLink"] a { padding-left: 0; padding-right: 0; }
 [data-testid="stMain"] [data-testid="stPageLink"] a:hover { background: transparent; text-decoration: underline; }
 [data-testid="stMain"] [data-testid="stPageLink"] p { color: #1b6b7f; }
-[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p { color: #56636a; }
+[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p { color: #56636a; opacity: 1; }
 @media (max-width: 640px) {
   .st-key-user_menu { right: .4rem; }
   [data-testid="stHeader"] { padding-right: 8rem; }
@@ -38,7 +38,7 @@ STYLE = """<style>
 DARK_STYLE = """<style>
 [data-testid="stBaseButton-primary"], [data-testid="stBaseButton-primaryFormSubmit"] { color: #0d1416; }
 [data-testid="stMain"] [data-testid="stPageLink"] p { color: #5fb3c6; }
-[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p { color: #a7b3b8; }
+[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p { color: #a7b3b8; opacity: 1; }
 </style>"""
 
 THEMES = ("", "light", "dark")
