@@ -2,12 +2,12 @@
 
     python benchmarks/retrieval_weeks.py [--data ../shared/data/zhmedqa] [--weeks 3] [--asks 1500] [--intents 500] [--seed 0]
 
-Truth: the judgements of a real set. People ask questions of train_pairs in a short wording (everybody types it a little differently) and,
-when nothing satisfied them, often again in other words (of the longer description that the patient wrote). A passage is looked at with probability 1 / rank and clicked when it is right (0.8) or by
-mistake (0.06); one person in twenty says of a clicked passage whether it helped, and one in ten of those is wrong. Every week the
-log teaches (core.retrieval.learning), a new index version is made by an incremental update, and the gate decides on the frozen set: the
-official test questions (other needs, other documents) and
-the short questions typed in yet another way.
+Truth: the judgements of a real set. People ask questions of train_pairs in a short wording (everybody types it a little differently)
+and, when nothing satisfied them, often again in other words (of the longer description that the patient wrote). A passage is looked at
+with probability 1 / rank and clicked when it is right (0.8) or by mistake (0.06); one person in twenty says of a clicked passage whether
+it helped, and one in ten of those is wrong. Every week the log teaches (core.retrieval.learning), a new index version is made by an
+incremental update, and the gate decides on the frozen set: the official test questions (other needs, other documents) and the short
+questions typed in yet another way.
 Results: docs/benchmarks_retrieval.md.
 """
 

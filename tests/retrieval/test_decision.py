@@ -98,7 +98,8 @@ def weight(token: str) -> float:
         ("terminology_mismatch", "heart attack warning pain", {"r": "myocardial infarction prodrome"}, ["x"], {"bm25": ["x"]}, "z"),
         ("context_dependency", "is it dangerous", {"r": "Long drives are dangerous for sleepy people"}, ["x"], {"bm25": ["x"]}, "z"),
         (
-            "legal_nuance", "am I eligible for early release of super", {"r": "conditions for early release of super"}, ["x"], {"bm25": ["x", "r"]},
+            "legal_nuance", "am I eligible for early release of super", {"r": "conditions for early release of super"}, ["x"],
+            {"bm25": ["x", "r"]},
             "who is eligible for early release of super on death",
         ),
     ],
