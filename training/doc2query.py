@@ -55,12 +55,12 @@ def train_writer(run: Run) -> None:
     held = pairs_of(material.held_out, material, config.min_grade, frozenset())
     if len(train) < 10:
         raise UserError("doc2query.too_few_pairs", num=len(train))
-    learner = make_learner(config, train)
+    texts = sorted(material.passages.values())
+    learner = make_learner(config, train, texts)
     num_parameters = sum(p.numel() for p in learner.parameters.values())
     print(f"{len(train)} pairs, {len(held)} held out, {num_parameters} parameters", flush=True)
 
     started = time.monotonic()
-    texts = sorted(material.passages.values())
     spans = random_spans(texts, config.num_spans, config.max_source, config.seed) if config.base == SCRATCH else []
     trained = fit(run, learner, spans, train, held, config)
     target = retrieval_models.models_folder(run.home, config.name)

@@ -52,20 +52,20 @@ def random_spans(passages: Sequence[str], num: int, max_source: int, seed: int) 
     return found
 
 
-def make_learner(config: Doc2QueryConfig, pairs: Sequence[Pair]) -> Learner:
+def make_learner(config: Doc2QueryConfig, pairs: Sequence[Pair], passages: Sequence[str]) -> Learner:
     """The learner that the config names. Raises UserError("doc2query.no_such_base")."""
-    return Copying(config, pairs) if config.base == SCRATCH else Hub(config)
+    return Copying(config, pairs, passages) if config.base == SCRATCH else Hub(config)
 
 
 class Copying:
-    """The model of `core.retrieval.question_model`, its vocabulary learnt from the training pairs."""
+    """The model of `core.retrieval.question_model`, its vocabulary learnt from the training questions and all passages."""
 
     learning_rate = 2e-3
 
-    def __init__(self, config: Doc2QueryConfig, pairs: Sequence[Pair]) -> None:
+    def __init__(self, config: Doc2QueryConfig, pairs: Sequence[Pair], passages: Sequence[str]) -> None:
         questions = (qm.pieces(question) for question, _ in pairs)
-        passages = (qm.pieces(passage)[: config.max_source] for passage in sorted({p for _, p in pairs}))
-        self.vocabulary = qm.Vocabulary.learn(questions, passages, config.vocabulary, qm.NUM_HASHED)
+        read = (qm.pieces(passage)[: config.max_source] for passage in passages)
+        self.vocabulary = qm.Vocabulary.learn(questions, read, config.vocabulary, qm.NUM_HASHED)
         self.shape = qm.Shape(
             len(self.vocabulary),
             width=config.width,

@@ -37,7 +37,7 @@ from training.run import Run
 CONFIGS: dict[str, dict[str, Any]] = {
     "medquad-qa": {"max_source": 64, "vocabulary": 3000, "num_epochs": 3},
     "zhmedqa": {"max_source": 96, "vocabulary": 2500, "num_epochs": 5},
-    "cmedir": {"max_source": 32, "vocabulary": 2500, "num_epochs": 5, "min_grade": 2, "tokens_per_batch": 800},
+    "cmedir": {"max_source": 32, "vocabulary": 2500, "num_epochs": 5, "min_grade": 2, "tokens_per_batch": 800, "num_spans": 16000},
 }
 REPORTED = ("recall@10", "ndcg@10", "mrr@10")
 SLICE = 1000
