@@ -29,6 +29,8 @@ Ts = TypeVarTuple("Ts")
 PAGE = 40
 WINDOW = 200
 JITTER = 0.3
+#: seats looked at when the list is made; nobody has more to read than this
+MAX_SEATS = 10_000
 EXCERPT = 90
 
 
@@ -103,7 +105,9 @@ def next_ids(
     found: dict[int, None] = {}
     free = and_(t.Conflict.arbitration_at.is_(None), ~has_seats(), _not_done(user_id))
     # open and expired apart: either alone is read from an index in order, "or" would sort the whole backlog
-    groups = (_in_hand(user_id), _seated(user_id), and_(_is_expired(), free), and_(t.Conflict.status == ConflictStatus.OPEN, free))
+    seats = list(session.scalars(select(t.Assignment.conflict_id).where(may_take(user_id)).distinct().limit(MAX_SEATS)))
+    seated = and_(t.Conflict.id.in_(seats), _unheld(user_id, is_by_id=True), t.Conflict.arbitration_at.is_(None))
+    groups = (_in_hand(user_id), seated, and_(_is_expired(), free), and_(t.Conflict.status == ConflictStatus.OPEN, free))
     for condition in groups:
         if len(found) >= size:
             break
@@ -139,12 +143,31 @@ def _ranked(session: Session, query: Select[int, float], order: Order, user_id: 
 def counts(session: Session, user_id: int, language: str | None = None, wish: Wish | None = None) -> dict[str, int]:
     """How many cases each filter holds."""
     wish = wish or Wish(language=language)
-    found = {}
-    for name, condition in {"open": _is_free(user_id), "mine": _is_mine(user_id)}.items():
-        found[name] = session.scalar(wished(session, select(func.count(t.Conflict.id)).where(condition), wish)) or 0
+    found = {"open": _num_free(session, user_id, wish), "mine": _count(session, _is_mine(user_id), wish)}
     by_status = wished(session, select(t.Conflict.status, func.count()), wish).group_by(t.Conflict.status)
     totals: dict[str, int] = {name: number for name, number in session.execute(by_status)}  # noqa: C416 - rows are not pairs to the type checker
     return found | {"deferred": totals.get("deferred", 0), "adjudicated": totals.get("adjudicated", 0)}
+
+
+def _num_free(session: Session, user_id: int, wish: Wish) -> int:
+    """How many cases are open, in this person's hand, or held by a lease that ran out; with a seat for them, and not done by them.
+
+    A backlog is counted from the index of states. Only the few cases with a seat, a verdict of this person's, or an arbiter are
+    looked at one by one: they come off that count, and those of them that this person may take come back.
+    """
+    arbitrated = select(t.Conflict.id).where(t.Conflict.arbitration_at.is_not(None))
+    special = t.Conflict.id.in_(select(t.Assignment.conflict_id).union(_done(user_id), arbitrated))
+    status = func.coalesce(t.Conflict.status, "")
+    is_idle = or_(status == ConflictStatus.OPEN, and_(status == ConflictStatus.CLAIMED, _is_past()))
+    in_hand = and_(status == ConflictStatus.CLAIMED, t.Conflict.claimed_by == user_id)
+    may_be_taken = or_(in_hand, and_(_not_done(user_id), seat_for(user_id)))
+    idle = _count(session, t.Conflict.status == ConflictStatus.OPEN, wish) + _count(session, _is_expired(), wish)
+    held = _count(session, and_(_in_hand(user_id), ~_is_past()), wish)
+    return idle + held - _count(session, and_(special, is_idle), wish) + _count(session, and_(special, is_idle, may_be_taken), wish)
+
+
+def _count(session: Session, condition: ColumnElement[bool], wish: Wish) -> int:
+    return session.scalar(wished(session, select(func.count(t.Conflict.id)).where(condition), wish)) or 0
 
 
 def topics(session: Session) -> list[str]:
@@ -175,39 +198,37 @@ def wished(session: Session, query: Select[*Ts], wish: Wish, *, is_joined: bool 
     return query.join(t.Sample, t.Sample.id == t.Conflict.sample_id).where(*conditions)
 
 
-def _is_free(user_id: int) -> ColumnElement[bool]:
-    """Open, in my hand, or held by a lease that ran out; with a seat for me; and not already signed or skipped by me."""
-    return or_(_in_hand(user_id), and_(_unheld(user_id), seat_for(user_id)))
-
-
 def _in_hand(user_id: int) -> ColumnElement[bool]:
     return and_(t.Conflict.status == ConflictStatus.CLAIMED, t.Conflict.claimed_by == user_id)
 
 
-def _seated(user_id: int) -> ColumnElement[bool]:
-    """Somebody gave this person (or their speciality, or anybody) a seat that is still free."""
-    return and_(
-        t.Conflict.id.in_(select(t.Assignment.conflict_id).where(may_take(user_id))), _unheld(user_id), t.Conflict.arbitration_at.is_(None)
-    )
-
-
-def _unheld(user_id: int) -> ColumnElement[bool]:
-    """In nobody's hand, and not signed or skipped by this person."""
-    return and_(or_(t.Conflict.status == ConflictStatus.OPEN, _is_expired()), _not_done(user_id))
+def _unheld(user_id: int, *, is_by_id: bool = False) -> ColumnElement[bool]:
+    """In nobody's hand, and not signed or skipped by this person. `is_by_id`: the query looks at a few cases by their numbers."""
+    # an expression is no reason to read the index of states, which holds the whole backlog
+    status = func.coalesce(t.Conflict.status, "") if is_by_id else t.Conflict.status
+    return and_(or_(status == ConflictStatus.OPEN, and_(status == ConflictStatus.CLAIMED, _is_past())), _not_done(user_id))
 
 
 def _is_expired() -> ColumnElement[bool]:
-    return and_(t.Conflict.status == ConflictStatus.CLAIMED, t.Conflict.lease_expires_at < utc_now())
+    return and_(t.Conflict.status == ConflictStatus.CLAIMED, _is_past())
+
+
+def _is_past() -> ColumnElement[bool]:
+    return t.Conflict.lease_expires_at < utc_now()
 
 
 def _not_done(user_id: int) -> ColumnElement[bool]:
-    # who asked for missing facts is to judge once they are there
-    done = select(t.Adjudication.conflict_id).where(
+    return t.Conflict.id.not_in(_done(user_id))
+
+
+def _done(user_id: int) -> Select[int]:
+    """Cases that this person has signed or skipped."""
+    return select(t.Adjudication.conflict_id).where(
         t.Adjudication.user_id == user_id,
         t.Adjudication.stage.in_(("signed", "skipped")),
+        # who asked for missing facts is to judge once they are there
         func.coalesce(t.Adjudication.cannot_judge_reason, "") != "missing_context",
     )
-    return t.Conflict.id.not_in(done)
 
 
 def _is_mine(user_id: int) -> ColumnElement[bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.base import Base, pk, short, utc_now
@@ -20,6 +20,12 @@ class Conflict(Base):
         CheckConstraint("status IN ('open','claimed','adjudicated','deferred')", name="status"),
         Index("ix_conflicts_queue", "status", "priority"),
         Index("ix_conflicts_gap", "status", "order_gap", "gap"),
+        Index(
+            "ix_conflicts_arbitration",
+            "arbitration_at",
+            sqlite_where=text("arbitration_at IS NOT NULL"),
+            postgresql_where=text("arbitration_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[pk] = mapped_column(init=False)
