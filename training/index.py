@@ -28,9 +28,10 @@ from core.retrieval.encoders import open_encoder
 from core.retrieval.entries import searchable
 from core.retrieval.index import Index, build_index, load_index, update_index
 from core.retrieval.prune import prune, read_stats
+from core.retrieval.question_filter import EntryForm, finding_their_own, with_passages
 from core.settings import ROOT
 from training.index_changes import Changes, changes_of
-from training.index_questions import QuestionFigures, Writer, check_writer, keep_found, key_of, write_questions, writer_named
+from training.index_questions import QuestionFigures, Writer, check_writer, entry_form, key_of, write_questions, writer_named
 from training.index_stage import Chunking, Stage, settings_of
 from training.index_vectors import KeptVectors
 from training.run import Run, main
@@ -80,6 +81,7 @@ class _Job:
         known = self.base.manifest if self.base else {}
         self.folder = find_folder(run.home, config.folder or str(known.get("folder", "")))
         self.encoder = self._encoder(self.base.dense_model.name if self.base and self.base.dense_model else config.encoder)
+        self.entry_form: EntryForm = "alone"
         self.writer = self._writer(config.writer or str(known.get("questions", {}).get("writer", "")))
         self.chunking = settings_of(known) if self.base else _chunking(config)
         #: what was compared with one version is worth nothing beside another
@@ -162,7 +164,7 @@ class _Job:
         return {number: questions for number, questions in by_position if questions}
 
     def _with_questions(self, questions: Mapping[int, list[str]], number_of: Callable[[int], int]) -> Path:
-        """The scratch folder, or one beside it that holds the questions too that find their chunk in it."""
+        """The scratch folder, or one beside it that holds the questions too: those that find their chunk, or each chunk's at its side."""
         num_written = sum(map(len, questions.values()))
         if not num_written or self.writer is None:
             return self.scratch
@@ -172,8 +174,12 @@ class _Job:
         def on_batch(done: int) -> None:
             self._step("check_questions", done, num_written)
 
-        kept = keep_found(built, asked, self.encoder, self.config.question_depth, on_batch)
-        num_kept = sum(map(len, kept.values()))
+        if self.entry_form == "alone":
+            kept = finding_their_own(built, asked, self.config.question_depth, self.encoder, on_batch)
+            num_kept = sum(map(len, kept.values()))
+        else:
+            kept = with_passages(asked, {number: searchable(built.chunk(number)) for number in asked})
+            num_kept = num_written
         new = QuestionFigures(self.writer.name, self.config.num_questions, num_written, num_kept, self.config.question_depth)
         target = self.scratch.with_name(f"{self.scratch.name}-questions")
         figures = _figures(built.manifest).plus(new).as_manifest()
@@ -256,6 +262,7 @@ class _Job:
         if not name or not self.config.num_questions:
             return None
         writer = writer_named(name)
+        self.entry_form = entry_form(name)
         check_writer(writer)
         return writer
 

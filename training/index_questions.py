@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,8 +22,7 @@ from core.errors import UserError
 from core.i18n import translate
 from core.records import Message
 from core.retrieval import retrieval_models
-from core.retrieval.dense import Encoder
-from core.retrieval.index import Index
+from core.retrieval.question_filter import EntryForm
 from core.retrieval.tokens import CJK, normalise, tokenise
 
 BATCH = 32
@@ -82,11 +81,26 @@ class ChatWriter:
 
 def writer_named(name: str) -> Writer:
     """One of our question writers, else the model version of that name. Raises as `open_writer` and `stream_chat` do."""
-    if name in {row.name for row in retrieval_models.listing("doc2query")}:
+    if _is_ours(name):
         from core.retrieval.writers import open_writer  # loads torch
 
         return open_writer(name)
     return ChatWriter(name)
+
+
+def entry_form(name: str) -> EntryForm:
+    """How this writer's questions become entries: as its own trial on held-out questions found best (training.doc2query).
+
+    Raises UserError("index.writer_does_not_help") for one whose trial found neither form better than no questions.
+    """
+    found = str(retrieval_models.get(name, "doc2query").manifest.get("entries", "alone")) if _is_ours(name) else "alone"
+    if found == "none":
+        raise UserError("index.writer_does_not_help", writer=name)
+    return "with_passage" if found == "with_passage" else "alone"
+
+
+def _is_ours(name: str) -> bool:
+    return name in {row.name for row in retrieval_models.listing("doc2query")}
 
 
 def write_questions(writer: Writer, passages: Iterable[str], num: int, path: Path, on_batch: Callable[[int], None]) -> dict[str, list[str]]:
@@ -122,25 +136,6 @@ def clean(questions: Sequence[str], num: int) -> list[str]:
         if 0 < len(plain) <= MAX_CHARACTERS and tokenise(plain):
             kept.setdefault(normalise(plain), plain)
     return list(kept.values())[:num]
-
-
-def keep_found(
-    index: Index, questions: Mapping[int, Sequence[str]], encoder: Encoder | None, depth: int, on_batch: Callable[[int], None]
-) -> dict[int, list[str]]:
-    """Questions (by chunk number) that lead to their own chunk: among the first `depth` chunks of either channel."""
-    kept: dict[int, list[str]] = {}
-    pairs = [(number, question) for number, asked in questions.items() for question in asked]
-    for start in range(0, len(pairs), BATCH):
-        batch = pairs[start : start + BATCH]
-        vectors = encoder.encode([question for _, question in batch], is_query=True) if encoder else [None] * len(batch)
-        for (number, question), vector in zip(batch, vectors, strict=True):
-            found = {f.parent for f in index.lexical(question, depth, with_syn=False)}
-            if number not in found and vector is not None:
-                found = {f.parent for f in index.dense(vector, depth, with_syn=False)}
-            if number in found:
-                kept.setdefault(number, []).append(question)
-        on_batch(start + len(batch))
-    return kept
 
 
 def _written(path: Path) -> Iterator[tuple[str, list[str]]]:

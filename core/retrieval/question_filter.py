@@ -16,35 +16,44 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
+from core.retrieval.dense import Encoder
 from core.retrieval.index import Index
 
 EntryForm = Literal["alone", "with_passage"]
 #: the chunk must be among so many
 DEPTH = 10
-#: progress is told every so many chunks
-STRIDE = 500
+#: questions encoded together, and after which progress is told
+BATCH = 32
 
 
 def finding_their_own(
     index: Index,
     questions: Mapping[int, Sequence[str]],
     depth: int = DEPTH,
+    encoder: Encoder | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> dict[int, list[str]]:
-    """The questions (chunk number -> questions) for which `index`, built without any, has that chunk among the first `depth`.
+    """The questions (chunk number -> questions) that lead to their chunk: among the first `depth` chunks of either channel.
 
-    Chunks of which none is left are not in the result. `on_progress` is told how many chunks are done.
+    Pseudo-questions that the index holds already do not count as finding. Chunks of which no question is left are not in the
+    result. `on_progress` is told how many questions are done, and may raise.
     """
     kept: dict[int, list[str]] = {}
-    for done, (number, texts) in enumerate(questions.items(), start=1):
-        good = [text for text in texts if any(found.parent == number for found in index.lexical(text, depth))]
-        if good:
-            kept[number] = good
-        if on_progress and (done % STRIDE == 0 or done == len(questions)):
-            on_progress(done)
+    pairs = [(number, question) for number, asked in questions.items() for question in asked]
+    for start in range(0, len(pairs), BATCH):
+        batch = pairs[start : start + BATCH]
+        vectors = encoder.encode([question for _, question in batch], is_query=True) if encoder else [None] * len(batch)
+        for (number, question), vector in zip(batch, vectors, strict=True):
+            found = {f.parent for f in index.lexical(question, depth, with_syn=False)}
+            if number not in found and vector is not None:
+                found = {f.parent for f in index.dense(vector, depth, with_syn=False)}
+            if number in found:
+                kept.setdefault(number, []).append(question)
+        if on_progress:
+            on_progress(start + len(batch))
     return kept
 
 
-def with_passages(questions: Mapping[int, Sequence[str]], passages: Sequence[str]) -> dict[int, list[str]]:
-    """One text per chunk that has questions: the questions, then `passages[chunk number]`."""
+def with_passages(questions: Mapping[int, Sequence[str]], passages: Sequence[str] | Mapping[int, str]) -> dict[int, list[str]]:
+    """One text per chunk that has questions: the questions in one line, then `passages[chunk number]`."""
     return {number: [f"{' '.join(texts)}\n{passages[number]}"] for number, texts in questions.items() if texts}

@@ -192,7 +192,8 @@ class Retriever:
             leg, _, via = name.partition(":")
             for rank, f in enumerate(found, start=1):
                 if f.parent == number:
-                    doors.append(Door(via, leg, f.kind, f.text if f.kind == "syn" else "", rank, f.score))
+                    question = f.text.partition("\n")[0] if f.kind == "syn" else ""  # its passage may stand behind it
+                    doors.append(Door(via, leg, f.kind, question, rank, f.score))
         places = {}
         for name, ranking in stages.items():
             place = next(((rank, s) for rank, (n, s) in enumerate(ranking, start=1) if n == number), None)

@@ -16,14 +16,18 @@ from core.home import Home
 from core.retrieval import index_versions as versions
 from core.retrieval.chunk import Document, chunk_document
 from core.retrieval.documents import read_folder
-from core.retrieval.index import build_index, load_index
+from core.retrieval.index import build_index, load_index, update_index
+from core.retrieval.plans import Plan
 from core.retrieval.prune import EntryStats, Stats, prune
+from core.retrieval.question_filter import finding_their_own, with_passages
 from core.retrieval.repetitions import Repetitions, is_repeat, mark
+from core.retrieval.search import Retriever
+from db import tables as t
 from db.engine import write_session
 from tests import factories
 from tests.retrieval.test_entries import Hashing, chunk
 from training import index as job
-from training.index_questions import clean, keep_found, key_of, write_questions
+from training.index_questions import clean, entry_form, key_of, write_questions
 from training.index_vectors import KeptVectors
 from training.run import Run
 
@@ -110,7 +114,7 @@ def test_questions_are_cleaned_remembered_and_kept_when_they_find_their_chunk(tm
     assert clean(["x" * 500, "  "], 5) == []
     index_folder = tmp_path / "index"
     build_index([chunk("a", texts[0]), chunk("b", texts[1])], index_folder)
-    kept = keep_found(load_index(index_folder), {0: both[key_of(texts[0])], 1: both[key_of(texts[1])]}, None, 1, lambda _: None)
+    kept = finding_their_own(load_index(index_folder), {0: both[key_of(texts[0])], 1: both[key_of(texts[1])]}, 1)
     assert kept == {0: ["what does aspirin do?", "blood thinner"], 1: ["burns"]}
 
 
@@ -217,3 +221,28 @@ def test_bad_input_is_a_sentence_and_changes_nothing(home: Home, docs: Path, con
     active = versions.active_version("mine")
     assert active is not None
     assert active.version == 1
+
+
+def test_questions_become_the_entries_that_their_writers_trial_found_best(home: Home) -> None:
+    with write_session() as session:
+        for found in ("alone", "with_passage", "none"):
+            session.add(
+                t.RetrievalModel(kind="doc2query", name=found, form="copying", path="x", content_hash="x", manifest={"entries": found})
+            )
+    assert [entry_form(name) for name in ("alone", "with_passage", "any model version")] == ["alone", "with_passage", "alone"]
+    with pytest.raises(UserError) as caught:
+        entry_form("none")
+    assert caught.value.code == "index.writer_does_not_help"
+
+
+def test_a_question_with_its_passage_is_found_by_either_and_shown_without_it(tmp_path: Path) -> None:
+    texts = ["Aspirin thins the blood.", "Cool burns under water."]
+    build_index([chunk("a", texts[0]), chunk("b", texts[1])], tmp_path / "plain")
+    asked = with_passages({0: ["pill for the heart?", "stroke prevention"], 1: []}, texts)
+    assert asked == {0: ["pill for the heart? stroke prevention\nAspirin thins the blood."]}
+    update_index(load_index(tmp_path / "plain"), tmp_path / "with", more_questions=asked)
+    index = load_index(tmp_path / "with")
+    [found] = index.lexical("stroke aspirin")
+    assert (found.parent, found.kind) == (0, "syn")
+    [hit] = Retriever(index, None, None, Plan()).search("stroke aspirin").hits
+    assert hit.doors[0].entry == "pill for the heart? stroke prevention"
