@@ -141,10 +141,14 @@ def asked_headings(question: str) -> list[re.Pattern[str]]:
 
 
 def quotes(question: str, passages: Sequence[Chunk], weight: Weight, mentions: Sequence[Mention] = ()) -> list[Quote]:
-    """The lines that answer the question best, at most MAX_QUOTES, in reading order; none of them twice."""
+    """The lines that answer the question best, at most MAX_QUOTES: what stands under the asked-for headings first, then the others.
+
+    Both in reading order; no line twice.
+    """
     wanted, headings = subject(question), asked_headings(question)
     by_document = _document_coverage(question, passages, weight, mentions)
     scored: list[tuple[float, int, int, str]] = []
+    asked_for: set[str] = set()
     for number, passage in enumerate(passages, start=1):
         if by_document[passage.file] < SAME_SUBJECT * by_document[passages[0].file]:
             continue  # another disease: its lines, however alike, would be wrong advice here
@@ -156,21 +160,23 @@ def quotes(question: str, passages: Sequence[Chunk], weight: Weight, mentions: S
             if share > 0 or (is_asked_for and is_first_document):
                 score = (share + 0.25 * is_asked_for) * (1.0 if is_first_document else 0.6)
                 scored.append((score, number, position, line))
+                asked_for |= {line} if is_asked_for else set()
     scored.sort(key=lambda item: (-item[0], item[1], item[2]))
-    chosen: dict[str, tuple[int, int]] = {}
+    chosen: dict[str, tuple[bool, int, int]] = {}
     for score, number, position, line in scored:
         if len(chosen) == MAX_QUOTES or score < scored[0][0] * 0.4:
             break
-        chosen.setdefault(line, (number, position))
-    return [Quote(number, line) for line, (number, position) in sorted(chosen.items(), key=lambda item: item[1])]
+        chosen.setdefault(line, (line not in asked_for, number, position))
+    return [Quote(number, line) for line, (_, number, _) in sorted(chosen.items(), key=lambda item: item[1])]
 
 
 def _lines(passage: Chunk) -> list[tuple[str, str]]:
     """(section, line) pairs without headings and list marks; a long line is cut into sentences."""
     found: list[tuple[str, str]] = []
-    section = passage.section
-    for row in passage.text.split("\n"):
-        line = re.sub(r"^\s*(?:[-*•·]|\d{1,2}[.)、])\s*", "", row).strip()
+    rows = [re.sub(r"^\s*(?:[-*•·]|\d{1,2}[.)、])\s*", "", row).strip() for row in passage.text.split("\n")]
+    # a passage is named after the section that fills most of it, which may begin in its middle
+    section = "" if passage.section in rows else passage.section
+    for line in rows:
         if not line or line == passage.title:
             continue
         if len(line) <= MAX_HEADING and line[-1] not in ".。!！?？;；":

@@ -70,7 +70,7 @@ def test_a_closed_stream_ends_both_answers_on_the_server(server: Server, monkeyp
 
     def ask_too_much() -> None:
         with pytest.raises(UserError, match="too_long"):
-            list(stream_chat("tiny-endless", [Message("user", QUESTION)], max_new_tokens=200_000))
+            list(stream_chat("tiny-endless", [Message("user", QUESTION * 12_000)], max_new_tokens=30_000))
 
     async def watch_and_leave() -> None:
         async with aclosing(stream_pair(user, pair, ENDLESS)) as frames:
