@@ -57,6 +57,8 @@ def shared_data() -> Path:
 
 #: folders whose tests share something costly, made once per process: they stay together when two processes share the suite
 TOGETHER = ("training", "api", "serving")
+#: files whose tests share nothing but the site, and are long: either process may take the next of them
+ALONE = ("e2e/test_axe.py", "e2e/test_desk.py", "e2e/test_desk_review.py", "e2e/test_all_pages.py", "e2e/test_shell.py")
 #: long ones first, so that neither process waits for the other at the end
 ORDER = {"training": 0, "faults": 1, "teacher": 2, "e2e": 9}
 
@@ -66,5 +68,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Browser tests come last: Playwright keeps an event loop running in this thread, and others start their own."""
     for item in items:
         folder, file = item.nodeid.split("/")[1], item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else file.replace("/", ".")))
+        alone = file.endswith(ALONE) and item.nodeid.replace("/", ".")
+        item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else alone or file.replace("/", ".")))
     items.sort(key=lambda item: ORDER.get(item.nodeid.split("/")[1], 5))
