@@ -25,6 +25,7 @@ STYLE = """<style>
 [data-testid="stMain"] [data-testid="stPageLink"] a { padding-left: 0; padding-right: 0; }
 [data-testid="stMain"] [data-testid="stPageLink"] a:hover { background: transparent; text-decoration: underline; }
 [data-testid="stMain"] [data-testid="stPageLink"] p { color: #1b6b7f; }
+[data-testid="stMarkdownContainer"] p a { text-decoration: underline; }
 [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p { color: #56636a; opacity: 1; }
 @media (max-width: 640px) {
   .st-key-user_menu { right: .4rem; }
