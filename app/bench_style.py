@@ -86,7 +86,7 @@ THEME = gr.themes.Base(
 )
 
 CSS = """
-.min_value, .max_value { color: var(--body-text-color) !important; }
+.gradio-container { --body-text-color-subdued: var(--quiet); --input-placeholder-color: var(--quiet); }
 :root { --bad: #b3261e; --bad-ground: #fbeceb; --warn: #8a5a00; --warn-ground: #fdf3dd; --good: #1d6b3a; --good-ground: #e8f4ec;
         --quiet: #4c5d63; --edge: #d5dfe2; --panel: #f0f4f5; --tint: #e4f0f3; }
 .dark { --bad: #ff9d94; --bad-ground: #3a1d1c; --warn: #f0c36a; --warn-ground: #332a16; --good: #86d3a2; --good-ground: #17301f;
