@@ -2,8 +2,8 @@
 
     .venv/bin/python -m benchmarks.load.keys [--verdicts 200] [--others 49] [--cases 5000]
 
-Measured inside the page: from the time stamp of the key event that signs (Ctrl+Enter) to the frame after the one in which another
-case stood on the screen (two animation frames: the first runs before the paint that shows the change). The others are tabs of
+Measured inside the page: from the time stamp of the key event that signs (Ctrl+Enter) to the first task after the frame in which
+another case was painted (an animation frame runs just before its paint, a message posted there arrives just after). The others are tabs of
 `benchmarks.load.person`, in a process of their own.
 """
 
@@ -31,6 +31,10 @@ PERIOD_S = 4.0
 PAUSE_MS = 560  # the desk takes no decision before a case was on screen for half a second
 CLOCK = """() => {
   window.painted = [];
+  const { port1, port2 } = new MessageChannel();
+  const waiting = [];
+  port1.onmessage = () => waiting.shift()();
+  const afterPaint = (then) => { waiting.push(then); port2.postMessage(null); };
   let shown = null, pressed = null;
   addEventListener('keydown', (event) => { if (event.key === 'Enter' && event.ctrlKey) pressed = event.timeStamp; }, true);
   const look = () => {
@@ -38,7 +42,7 @@ CLOCK = """() => {
     const now = desk ? desk.dataset.case : null;
     if (now !== shown) {
       const since = pressed;
-      if (shown !== null && since !== null) requestAnimationFrame(() => requestAnimationFrame((at) => window.painted.push(at - since)));
+      if (shown !== null && since !== null) requestAnimationFrame(() => afterPaint(() => window.painted.push(performance.now() - since)));
       pressed = null;
       shown = now;
     }
