@@ -8,7 +8,7 @@ index. Called by training.evaluate_retrieval, training.learn_retrieval and core.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -55,9 +55,17 @@ class Satisfaction:
     issue_rate: float | None
 
 
-def asked(index_name: str, *, days: int = 0) -> list[Asked]:
-    """Every question of the index of that name with its passages (or none, where nothing was found), oldest first; `days` > 0 looks back
-    so far."""
+def place_of(context: dict[str, Any]) -> str:
+    """What judgements call a passage as it was shown."""
+    section = context.get("section") or ""
+    return f"{context['file']}#{section}" if section else str(context["file"])
+
+
+def asked(index_name: str, *, days: int = 0, name_of: Callable[[dict[str, Any]], str] = place_of) -> list[Asked]:
+    """Every question of the index of that name with its passages (or none, where nothing was found), oldest first.
+
+    `days` > 0 looks back so far; `name_of` gives a passage, as the event holds it, its name in the impressions.
+    """
     with read_session() as session:
         query = select(t.AskEvent).join(t.SearchIndex, t.AskEvent.index_id == t.SearchIndex.id).where(t.SearchIndex.name == index_name)
         if days:
@@ -65,13 +73,7 @@ def asked(index_name: str, *, days: int = 0) -> list[Asked]:
         events = list(session.scalars(query.order_by(t.AskEvent.id)))
         acts = _acts(session, [event.id for event in events])
     sittings = _sittings(events)
-    return [_asked(event, acts.get(event.id, []), sittings[event.id]) for event in events]
-
-
-def place_of(context: dict[str, Any]) -> str:
-    """What judgements call a passage as it was shown."""
-    section = context.get("section") or ""
-    return f"{context['file']}#{section}" if section else str(context["file"])
+    return [_asked(event, acts.get(event.id, []), sittings[event.id], name_of) for event in events]
 
 
 def judged_questions(index_name: str) -> JudgedSet:
@@ -127,8 +129,8 @@ def _sittings(events: Sequence[t.AskEvent]) -> dict[int, str]:
     return found
 
 
-def _asked(event: t.AskEvent, acts: Sequence[AskFeedback], sitting: str) -> Asked:
-    shown = tuple(place_of(context) for context in event.contexts)
+def _asked(event: t.AskEvent, acts: Sequence[AskFeedback], sitting: str, name_of: Callable[[dict[str, Any]], str]) -> Asked:
+    shown = tuple(name_of(context) for context in event.contexts)
     clicked: dict[int, int | None] = {}
     thumbs: dict[str, int] = {}
     thumb = 0

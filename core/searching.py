@@ -18,7 +18,8 @@ from core import retrieval_trials
 from core.errors import NotFound, UserError
 from core.home import Home, current_home
 from core.retrieval.calibration import DEPTH, Calibration, signs_of
-from core.retrieval.encoders import Encoder, open_encoder
+from core.retrieval.dense import Encoder
+from core.retrieval.encoders import open_encoder
 from core.retrieval.glossary import Glossary, load_glossary
 from core.retrieval.index import Index, open_index
 from core.retrieval.plans import Plan

@@ -22,7 +22,8 @@ import numpy as np
 from core.errors import NotFound, UserError
 from core.jobs.configs_embedding import EmbeddingConfig
 from core.retrieval import retrieval_models as registry
-from core.retrieval.encoders import MINILM, Encoder, LocalEncoder, StaticEncoder, check_english, local_folder
+from core.retrieval.dense import Encoder
+from core.retrieval.encoders import MINILM, LocalEncoder, StaticEncoder, check_english, local_folder
 from core.retrieval.static_vectors import VECTORS, StaticVectors, read_static, write_static
 from training.causal import replace_folder
 from training.embedding_measure import PerQuery, compare, means, measure

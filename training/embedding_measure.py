@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from core.retrieval.encoders import Encoder
+from core.retrieval.dense import Encoder
 from core.retrieval.metrics import METRICS, mean
 from core.retrieval.trial import gate
 from training.retrieval_pairs import Judged

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from core.retrieval.chunk import Chunk
-from core.retrieval.encoders import Encoder
+from core.retrieval.dense import Encoder
 from core.retrieval.fuse import rrf
 from core.retrieval.index import Index, build_index, load_index
 from training.embedding_measure import rank_all

@@ -28,7 +28,8 @@ from core.jobs.configs_retrieval_evaluation import LearnRetrievalConfig
 from core.retrieval import index_versions
 from core.retrieval.bench import Bench
 from core.retrieval.clicks import Impression, entry_stats
-from core.retrieval.encoders import Encoder, open_encoder
+from core.retrieval.dense import Encoder
+from core.retrieval.encoders import open_encoder
 from core.retrieval.entries import searchable
 from core.retrieval.index import Index, load_index, update_index
 from core.retrieval.judged import JudgedSet, Question, key_of, read_beir

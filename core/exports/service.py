@@ -12,7 +12,8 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -80,11 +81,7 @@ def make(user_id: int | None, kind: str, form: str = "", filter: Filter | None =
     if form not in FORMATS[kind]:
         raise UserError("exports.no_such_format", format=form, known=", ".join(FORMATS[kind]))
     home = current_home()
-    exports = home.root / "exports"
-    exports.mkdir(mode=0o700, exist_ok=True)
-    scratch = exports / f".{kind}-{os.getpid()}-{utc_now():%Y%m%d%H%M%S%f}"
-    scratch.mkdir(mode=0o700)
-    try:
+    with _scratch(home, kind) as scratch:
         path = scratch / f"{FILE_NAMES.get(kind, kind)}.{form}"
         with read_session() as session:
             _check(session, user_id, chosen)
@@ -97,8 +94,6 @@ def make(user_id: int | None, kind: str, form: str = "", filter: Filter | None =
             manifest = _manifest(session, kind, form, path.name, num_rows, digest, chosen, source.left_out)
         _extras(scratch, kind)
         return _record(home, user_id, scratch, kind, form, path.name, manifest)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def make_from_rows(user_id: int, kind: str, form: str, rows: Iterable[dict[str, Any]], about: dict[str, Any]) -> Exported:
@@ -109,11 +104,7 @@ def make_from_rows(user_id: int, kind: str, form: str, rows: Iterable[dict[str, 
     home = current_home()
     with read_session() as session:
         require_role(session.get(t.User, user_id), *EXPORTERS)
-    exports = home.root / "exports"
-    exports.mkdir(mode=0o700, exist_ok=True)
-    scratch = exports / f".{kind}-{os.getpid()}-{utc_now():%Y%m%d%H%M%S%f}"
-    scratch.mkdir(mode=0o700)
-    try:
+    with _scratch(home, kind) as scratch:
         path = scratch / f"{FILE_NAMES.get(kind, kind)}.{form}"
         num_rows, digest = write(path, rows, form)
         if num_rows == 0:
@@ -121,6 +112,17 @@ def make_from_rows(user_id: int, kind: str, form: str, rows: Iterable[dict[str, 
         with read_session() as session:
             manifest = _manifest(session, kind, form, path.name, num_rows, digest, Filter(), Counter()) | about
         return _record(home, user_id, scratch, kind, form, path.name, manifest)
+
+
+@contextmanager
+def _scratch(home: Home, kind: str) -> Iterator[Path]:
+    """A folder of this export's own, gone at the end unless it was put in place."""
+    exports = home.root / "exports"
+    exports.mkdir(mode=0o700, exist_ok=True)
+    scratch = exports / f".{kind}-{os.getpid()}-{utc_now():%Y%m%d%H%M%S%f}"
+    scratch.mkdir(mode=0o700)
+    try:
+        yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -38,7 +38,7 @@ class Encoder(Protocol):
     @property
     def dimension(self) -> int: ...
     def encode(self, texts: Sequence[str], *, is_query: bool) -> Vectors:
-        """(n, dimension) float32, L2-normalised."""
+        """(n, dimension) float32 rows of length 1; a text in which nothing is known may give a zero row."""
         ...
 
 

@@ -16,12 +16,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
 from core.errors import UserError
 from core.retrieval import endpoints, model_server_door
+from core.retrieval.dense import Encoder
 from core.retrieval.retrieval_models import digest_of, get, weights_of
 from core.retrieval.static_vectors import StaticVectors, read_static, unit
 from core.retrieval.tokens import UNIT
@@ -33,18 +34,6 @@ Place = Literal["auto", "here", "server"]
 #: a text with more than this share of Chinese among its units is not for an English encoder
 MAX_CJK = 0.3
 BATCH = 32
-
-
-class Encoder(Protocol):
-    """`encode` gives (n, dimension) float32 rows of length 1; a text in which nothing is known may give a zero row."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def hash(self) -> str: ...
-    @property
-    def dimension(self) -> int: ...
-    def encode(self, texts: Sequence[str], *, is_query: bool) -> np.ndarray: ...
 
 
 def open_encoder(name: str, *, place: Place = "auto") -> Encoder:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from core.errors import Unavailable, UserError
-from core.retrieval.calibration import Calibration, fit, pairs_of, rates, signs_of
+from core.retrieval.calibration import SIGNS, Calibration, fit, pairs_of, rates, signs_of
 from core.retrieval.chunk import Chunk
 from core.retrieval.index import Index, build_index, load_index
 from core.retrieval.plans import Plan
@@ -150,25 +150,9 @@ def drawn(seed: int, num: int, shift: float) -> tuple[list[dict[str, float]], li
     rng = random.Random(seed)
     signs = Calibration(("coverage",), (0,), (1,), (1,), 0, 0.5, 1)
     assert signs.support({"coverage": 0}) == 0.5
-    names = (
-        "coverage",
-        "rarest",
-        "first",
-        "best",
-        "alike",
-        "ratio",
-        "gap",
-        "drop",
-        "length",
-        "dense",
-        "dense_gap",
-        "rerank",
-        "named",
-        "foreign",
-    )
 
     def one(there: float) -> dict[str, float]:
-        return {name: rng.gauss(there if name in ("coverage", "ratio") else 0, 1) for name in names}
+        return {name: rng.gauss(there if name in ("coverage", "ratio") else 0, 1) for name in SIGNS}
 
     return [one(shift) for _ in range(num)], [one(0) for _ in range(num)]
 

@@ -116,6 +116,7 @@ def test_a_decision_goes_on_to_the_sets_it_was_named_for(site: Site, page: Page,
     follows = desk(page).locator(".cd-next")
     expect(follows).to_contain_text("Gold set")
     follows.locator("[data-k='follow-teacher_test']").click()
+    expect(follows.locator("[data-k='follow-teacher_test']")).to_have_count(0)  # offered no more: the server has it
     expect(follows).to_contain_text("Test of the teacher")
     with site.database(), read_session() as session:
         kinds = list(session.scalars(select(t.FollowUp.kind).where(t.FollowUp.conflict_id == case).order_by(t.FollowUp.id)))
