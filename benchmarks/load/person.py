@@ -51,6 +51,9 @@ class Person:
     seconds: list[float] = field(default_factory=list)
     num_refused: int = 0
     _queue: list[dict[str, Any]] = field(default_factory=list)
+    _listed: Any = None
+    _strings_version: str = ""
+    _have: set[int] = field(default_factory=set)
     _component: str = ""
     _fragment: str = ""
     _page: str = ""
@@ -65,17 +68,19 @@ class Person:
         )
         await self._send(ClientState(page_name="desk"))
         await self._until(lambda data: "queue" in data)
-        self._view = {"status": "open", "order": "mixed", "current": None, "have": [], "strings_version": ""}
 
     async def close(self) -> None:
         await self.socket.close()
 
     async def decide(self) -> None:
         """Claim a case, commit a blind verdict, sign it. A case that somebody else took is left to them."""
-        open_cases = [row["id"] for row in self._queue if row["status"] == "open"][:CHOICE]
+        if not self._open_cases():
+            await self.post({"type": "list", "case": 0})
+        open_cases = self._open_cases()[:CHOICE]
         if not open_cases:
             raise RuntimeError(f"{self.username} has no open case left")
         case = self.rng.choice(open_cases)
+        self._queue = [row for row in self._queue if row["id"] != case]  # passed by, whatever becomes of it
         token = str(uuid.uuid4())
         claimed = await self.post({"type": "claim", "case": case, "lease_token": token})
         if not claimed["ok"]:
@@ -92,10 +97,25 @@ class Person:
             version = ack["version"]
             self.saved.append(Saved(ack["id"], case, ack["adjudication_id"], kind))
 
+    def _open_cases(self) -> list[int]:
+        return [row["id"] for row in self._queue if row["status"] == "open"]
+
     async def post(self, message: dict[str, Any]) -> dict[str, Any]:
         """Send one message of the desk and wait for its answer."""
         message = {"id": str(uuid.uuid4()), **message}
-        view = {**self._view, "current": message["case"]}
+        view = {
+            "status": "open",
+            "order": "mixed",
+            "language": None,
+            "topic": None,
+            "risk": None,
+            "text": "",
+            "current": message["case"],
+            "have": sorted(self._have),
+            "ahead": [row["id"] for row in self._queue[:4]],
+            "listed": self._listed,
+            "strings_version": self._strings_version,
+        }
         events = json.dumps([{"event": "post", "value": {"messages": [message], "view": view}}])
         state = ClientState(page_script_hash=self._page, fragment_id=self._fragment)
         state.widget_states.widgets.append(WidgetState(id=EVENTS.format(component=self._component), json_trigger_value=events))
@@ -115,7 +135,9 @@ class Person:
                 data = self._data(message)
                 if data is None:
                     continue
-                self._queue = data.get("queue") or self._queue
+                self._queue, self._listed = data.get("queue") or self._queue, data.get("listed", self._listed)
+                self._have |= {shown["id"] for shown in data.get("cases", ())}
+                self._strings_version = data.get("strings_version", self._strings_version)
                 if is_wanted(data):
                     return data
         raise RuntimeError(f"{self.username}: the server closed the connection")

@@ -2,7 +2,8 @@
 
 Every message is its own transaction and gets its own answer, so that one refusal holds up nothing. The browser keeps a
 decision until it is acknowledged and resends it; the answer to a repeat is the first receipt. No state lives here: the page
-says which cases it has (`have`), and gets what is missing. Called by pages/case_desk.py.
+says which cases it has (`have`) and which come next (`ahead`), and gets what is missing; the list of cases and its counts, which
+cost most, come again when the list is another, when it is old, or when something was refused. Called by pages/case_desk.py.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ log = logging.getLogger("consilium.desk")
 #: Cases sent ahead of the one on screen, so that the next one is painted without waiting.
 NUM_AHEAD = 3
 MAX_MESSAGES = 200
+#: a list that the page got so long ago is sent again with the next answer
+LIST_FRESH_S = 10
 
 #: What the page asks for before it sends, in the words of the refusal that it would get.
 NEEDS = {
@@ -61,14 +64,14 @@ def deliver(user_id: int, language: str, posted: Mapping[str, Any] | None = None
     Raises Forbidden when the person may not review (any more); a refused message is an answer in `acks`, not an exception.
     """
     with read_session() as session:
-        lease.reviewer(session, user_id)
+        name = lease.reviewer(session, user_id).display_name
     posted = posted if isinstance(posted, Mapping) else {}
     messages = posted.get("messages")
     acks = [_answer(user_id, language, m) for m in (messages if isinstance(messages, list) else [])[:MAX_MESSAGES]]
     reply: dict[str, Any] = {"now": utc_now().isoformat(), "acks": acks, "language": language}
     try:
         with read_session() as session:
-            reply |= _screen(session, user_id, language, posted.get("view"), acks, open_case)
+            reply |= {"user": {"id": user_id, "name": name}} | _screen(session, user_id, language, posted.get("view"), acks, open_case)
     except Unavailable as error:
         reply["problem"] = error_text(error, language)
     return reply
@@ -151,25 +154,12 @@ def _do(user_id: int, language: str, kind: str, case: int, message: Mapping[str,
 
 def _screen(session: Session, user_id: int, language: str, view: Any, acks: list[dict[str, Any]], open_case: int | None) -> dict[str, Any]:
     view = view if isinstance(view, Mapping) else {}
-    status = view.get("status") if view.get("status") in FILTERS else "open"
-    order = view.get("order") if view.get("order") in ORDERS else "mixed"
-    only = view.get("language") if view.get("language") in ("en", "zh") else None
-    wish = Wish(only, _short(view.get("topic")), _short(view.get("risk")), _short(view.get("text")) or "")
-    rows = queue(session, user_id, status=status, order=order, wish=wish)  # type: ignore[arg-type]
-    held = view.get("have")
-    have = {case for case in held if _is_id(case)} if isinstance(held, list) else set()
-    wanted = _wanted(rows, view.get("current"), acks, open_case)
+    asked = _asked(view)
+    listed = {} if _is_fresh(view.get("listed"), asked, acks) else _list(session, user_id, asked)
+    have = set(_ids(view.get("have")))
+    wanted = _wanted([row["id"] for row in listed["queue"]] if listed else None, view, acks, open_case)
     texts = strings(language)
     screen: dict[str, Any] = {
-        "user": {"id": user_id, "name": lease.reviewer(session, user_id).display_name},
-        "view": {"status": status, "order": order, "language": only, "topic": wish.topic, "risk": wish.risk, "text": wish.text},
-        "queue": rows,
-        "page": PAGE,
-        "counts": counts(session, user_id, wish=wish),
-        "num_signed_today": _num_signed_today(session, user_id),
-        "has_seen_tour": tour.has_seen(session, user_id),
-        "lease_minutes": current_home().settings.case_lease_minutes,
-        "correction_minutes": adjudication.CORRECTION_MINUTES,
         "cases": [_case(session, user_id, case) for case in wanted if case not in have and _exists(session, case)],
         "reveals": [_reveal(session, user_id, case) for case in _revealed(session, user_id, acks)],
         "strings_version": texts["version"],
@@ -179,16 +169,65 @@ def _screen(session: Session, user_id: int, language: str, view: Any, acks: list
     if view.get("strings_version") != texts["version"]:
         screen["strings"] = texts["words"]
         screen["topics"] = topics(session)
-    return screen
+    return screen | listed
 
 
-def _wanted(rows: list[dict[str, Any]], current: Any, acks: list[dict[str, Any]], open_case: int | None) -> list[int]:
-    """The case on screen, those asked for, and the next few after it."""
-    ids = [row["id"] for row in rows]
-    here = ids.index(current) + 1 if current in ids else 0
+def _asked(view: Mapping[str, Any]) -> dict[str, Any]:
+    """Which list the page asks for; what it cannot mean falls back to the usual."""
+    return {
+        "status": view.get("status") if view.get("status") in FILTERS else "open",
+        "order": view.get("order") if view.get("order") in ORDERS else "mixed",
+        "language": view.get("language") if view.get("language") in ("en", "zh") else None,
+        "topic": _short(view.get("topic")),
+        "risk": _short(view.get("risk")),
+        "text": _short(view.get("text")) or "",
+    }
+
+
+def _list(session: Session, user_id: int, asked: dict[str, Any]) -> dict[str, Any]:
+    """The list of cases, its counts, and what belongs to the frame around them."""
+    wish = Wish(asked["language"], asked["topic"], asked["risk"], asked["text"])
+    return {
+        "view": asked,
+        "queue": queue(session, user_id, status=asked["status"], order=asked["order"], wish=wish),
+        "page": PAGE,
+        "counts": counts(session, user_id, wish=wish),
+        "listed": {"of": asked, "at": utc_now().isoformat()},
+        "num_signed_today": _num_signed_today(session, user_id),
+        "has_seen_tour": tour.has_seen(session, user_id),
+        "lease_minutes": current_home().settings.case_lease_minutes,
+        "correction_minutes": adjudication.CORRECTION_MINUTES,
+    }
+
+
+def _is_fresh(listed: Any, asked: dict[str, Any], acks: list[dict[str, Any]]) -> bool:
+    """Whether the list in the page will do: the same list, a few seconds old, nothing refused, and nobody asked for it."""
+    if not isinstance(listed, Mapping) or listed.get("of") != asked:
+        return False
+    if not acks or any(ack["type"] == "list" or not ack["ok"] for ack in acks):
+        return False
+    try:
+        age = (utc_now() - datetime.fromisoformat(str(listed.get("at")))).total_seconds()
+    except (ValueError, TypeError):  # no time, or one without a zone
+        return False
+    return 0 <= age < LIST_FRESH_S
+
+
+def _wanted(rows: list[int] | None, view: Mapping[str, Any], acks: list[dict[str, Any]], open_case: int | None) -> list[int]:
+    """The case on screen, those asked for, and the next few after it: by a new list, or as the page counts on from the one it has."""
+    current = view.get("current")
     asked = [ack["case"] for ack in acks if ack["type"] in ("look", "claim") and _is_id(ack["case"])]
     first = [case for case in (open_case, current) if _is_id(case)]
-    return list(dict.fromkeys([*first, *asked, *ids[here : here + NUM_AHEAD + 1], *ids[:NUM_AHEAD]]))
+    if rows is None:
+        ahead = _ids(view.get("ahead"))[: NUM_AHEAD + 1]
+    else:
+        here = rows.index(current) + 1 if current in rows else 0
+        ahead = [*rows[here : here + NUM_AHEAD + 1], *rows[:NUM_AHEAD]]
+    return list(dict.fromkeys([*first, *asked, *ahead]))
+
+
+def _ids(values: Any) -> list[int]:
+    return [case for case in values if _is_id(case)] if isinstance(values, list) else []
 
 
 def _case(session: Session, user_id: int, conflict_id: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ class Desk {
     this.view = { status: "open", language: null, order: "mixed", topic: null, risk: null, text: "" };
     this.queue = [];
     this.counts = {};
+    this.listed = null; // which list this is and when it came, in the server's words
     this.cases = new Map();
     this.reveals = new Map();
     this.forms = new Map();
@@ -86,6 +87,14 @@ class Desk {
     const here = ids.indexOf(id);
     const ring = [...ids.slice(here + 1), ...ids.slice(0, Math.max(here, 0))];
     return ring.find((other) => other !== id && ["blind", "sign", "loading"].includes(this.stage(other))) ?? null;
+  }
+
+  /** The free cases after the one on screen: the server sends those of them that are not here yet. */
+  ahead() {
+    const ids = this.queue.map((item) => item.id);
+    const here = ids.indexOf(this.current);
+    const ring = [...ids.slice(here + 1), ...ids.slice(0, Math.max(here, 0))];
+    return ring.filter((id) => ["blind", "sign", "loading"].includes(this.stage(id))).slice(0, 4);
   }
 
   sentences() {

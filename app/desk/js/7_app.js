@@ -4,6 +4,7 @@ const CLAIM_AFTER_MS = 1200; // a case browsed to is taken when the reader stays
 const DRAFT_AFTER_MS = 2000;
 const HEARTBEAT_MS = 30000;
 const IDLE_MS = 60000;
+const LIST_AFTER_MS = 6000; // the list is fetched again when the reader pauses after a decision
 
 class App {
   constructor(root, component) {
@@ -20,6 +21,7 @@ class App {
     this.paintedAt = Infinity;
     this.lastInput = performance.now();
     this.lastBeat = 0;
+    this.decidedAt = 0; // of a decision that the list does not show yet; 0: none
     this.shownRule = null;
     this.drafts = new Set();
     this.tourStep = null;
@@ -142,6 +144,7 @@ class App {
     this.leaveCorrection();
     if (desk.view.status !== "open") return this.setView({ status: "open" });
     desk.current = null;
+    if (this.outbox.waiting.length || this.decidedAt) this.send("list", 0); // the list here is used up; there may be more
     return this.draw();
   }
 
@@ -237,6 +240,7 @@ class App {
     const { desk } = this;
     if (desk.current !== null && document.hasFocus() && performance.now() - this.lastInput < IDLE_MS && desk.isEditable()) desk.form().active_s += 1;
     this.beat();
+    this.refreshList();
     this.drawStatus();
   }
 }

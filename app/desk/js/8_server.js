@@ -6,7 +6,7 @@ Object.assign(App.prototype, {
     this.lastData = data;
     const { desk } = this;
     if (data.problem) this.notice(data.problem, "is-bad");
-    if (!data.queue) return;
+    if (!data.user) return;
     const isFirst = !this.outbox;
     if (data.strings && data.strings_version !== this.stringsVersion) {
       desk.words = data.strings;
@@ -17,14 +17,7 @@ Object.assign(App.prototype, {
     }
     this.skew = Date.parse(data.now) - Date.now();
     this.userName = data.user.name;
-    this.numToday = data.num_signed_today;
-    this.page = data.page;
-    this.correctionMs = data.correction_minutes * 60000;
-    this.leaseMs = data.lease_minutes * 60000;
-    if (["status", "language", "order", "topic", "risk", "text"].every((name) => (data.view[name] || null) === (desk.view[name]?.trim() || null))) {
-      desk.queue = data.queue;
-      desk.counts = data.counts;
-    }
+    if (data.queue) this.learnList(data);
     for (const item of data.cases) desk.cases.set(item.id, item);
     for (const item of data.reveals) this.learnReveal(item);
     if (isFirst) {
@@ -50,6 +43,20 @@ Object.assign(App.prototype, {
     return this.draw();
   },
 
+  /** The list of cases, which the server leaves out while the one here will do. */
+  learnList(data) {
+    const { desk } = this;
+    this.numToday = data.num_signed_today;
+    this.page = data.page;
+    this.correctionMs = data.correction_minutes * 60000;
+    this.leaseMs = data.lease_minutes * 60000;
+    this.decidedAt = 0;
+    if (!["status", "language", "order", "topic", "risk", "text"].every((name) => (data.view[name] || null) === (desk.view[name]?.trim() || null))) return;
+    desk.queue = data.queue;
+    desk.counts = data.counts;
+    desk.listed = data.listed;
+  },
+
   learnReveal(reveal) {
     const { desk } = this;
     const isNews = !desk.reveals.has(reveal.id);
@@ -67,6 +74,7 @@ Object.assign(App.prototype, {
     const { desk } = this;
     const message = this.outbox.settle(ack);
     if (!message) return;
+    if (DECIDING.has(ack.type)) this.decidedAt = performance.now();
     if (!ack.ok) return this.refused(ack, message);
     if (ack.entry) this.stamp = desk.t("saved", { time: utcTime(ack.at), entry: ack.entry });
     if (ack.type === "claim") {
@@ -139,7 +147,7 @@ Object.assign(App.prototype, {
 
   post(messages) {
     const { desk } = this;
-    const view = { ...desk.view, current: desk.current, have: [...desk.cases.keys()], strings_version: this.stringsVersion };
+    const view = { ...desk.view, current: desk.current, have: [...desk.cases.keys()], ahead: desk.ahead(), listed: desk.listed, strings_version: this.stringsVersion };
     this.component.setTriggerValue("post", { messages, view });
     this.drawStatus();
   },
@@ -178,6 +186,13 @@ Object.assign(App.prototype, {
     for (const [id, lease] of desk.leases) {
       if (lease.version !== null && (id === desk.current || !desk.isPristine(id))) this.send("heartbeat", id, { lease_token: lease.token });
     }
+  },
+
+  /** After a pause in deciding, the list and its counts are fetched again. */
+  refreshList() {
+    if (!this.decidedAt || document.hidden || performance.now() - this.decidedAt < LIST_AFTER_MS) return;
+    this.decidedAt = 0;
+    this.send("list", 0);
   },
 
   changed() {
