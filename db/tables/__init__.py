@@ -3,6 +3,7 @@
 from db.tables.asking import AskFeedback, SearchPlan
 from db.tables.bench import BenchBatch
 from db.tables.data import Completion, Dataset, PreferencePair, Sample
+from db.tables.expansion import ExpansionEdit, ExpansionRow, ExpansionSet
 from db.tables.exports import Export, Webhook
 from db.tables.guidelines import Guideline, GuidelineFlag, Room, RoomCase, RoomMember, RoomOpinion
 from db.tables.hack_watch import HackAnswer
@@ -43,6 +44,9 @@ __all__ = [
     "Draw",
     "DrawItem",
     "Evaluation",
+    "ExpansionEdit",
+    "ExpansionRow",
+    "ExpansionSet",
     "Export",
     "FollowUp",
     "Guideline",
