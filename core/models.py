@@ -76,6 +76,7 @@ def register_version(
     manifest: dict[str, Any] | None = None,
     job_id: int | None = None,
     created_by: int | None = None,
+    task: str = "answer",
 ) -> t.ModelVersion:
     """Store a version in the caller's write transaction; `path` is relative to the home (`home.relative`).
 
@@ -93,6 +94,7 @@ def register_version(
         "manifest": manifest or {},
         "job_id": job_id,
         "created_by": created_by,
+        "task": task,
     }
     row = session.scalar(select(t.ModelVersion).where(t.ModelVersion.name == name))
     if row is not None and content_hash and (row.kind, row.path, row.content_hash) == (values["kind"], path, content_hash):

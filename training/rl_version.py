@@ -38,6 +38,7 @@ def register_rl(
     *,
     folder: str = "",
     records: tuple[str, ...] = (),
+    task: str = "answer",
 ) -> str:
     """Weights by `save`, the config and the named files of the run in models/rl/FOLDER (default `name`); returns their SHA-256.
 
@@ -63,6 +64,7 @@ def register_rl(
             content_hash=digest,
             manifest={"config": config.model_dump(), "parent": {"name": start.name, "content_hash": start.content_hash}, **manifest},
             job_id=run.job_id,
+            task=task,
         )
     return digest
 

@@ -211,7 +211,9 @@ def base_name(given: str) -> str:
     return Path(given).name if Path(given).is_dir() else given
 
 
-def register(run: Run, config: SFTConfig, base: t.ModelVersion | None, folder: Path, manifest: dict[str, Any]) -> str:
+def register(
+    run: Run, config: SFTConfig, base: t.ModelVersion | None, folder: Path, manifest: dict[str, Any], *, task: str = "answer"
+) -> str:
     """Register the adapter; a base that was given as a folder or hub name becomes a version first. Returns the hash."""
     home: Home = run.home
     digest = folder_hash(folder)
@@ -241,6 +243,7 @@ def register(run: Run, config: SFTConfig, base: t.ModelVersion | None, folder: P
             content_hash=digest,
             manifest=manifest,
             job_id=run.job_id,
+            task=task,
         )
     return digest
 

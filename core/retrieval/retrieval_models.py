@@ -1,4 +1,4 @@
-"""The models of retrieval by name: embeddings, rerankers, question writers. One row each, weights under models/retrieval/NAME.
+"""The models of retrieval by name: embeddings, rerankers, question writers, expanders. One row each, weights under models/retrieval/NAME.
 
 Invariant: the weights under a name never change once registered (the same job may finish what it began); the hash says so.
 A new model is a candidate; the gate (`core.retrieval.trial`) accepts or refuses it and says why. Called by the training jobs,
@@ -23,7 +23,7 @@ from core.records import Role
 from db import tables as t
 from db.engine import read_session, write_session
 
-Kind = Literal["embedding", "reranker", "doc2query"]
+Kind = Literal["embedding", "reranker", "doc2query", "expander"]
 Status = Literal["candidate", "accepted", "refused", "retired"]
 #: names that are always there and have no row
 BUILT_IN = frozenset({"minilm-en"})

@@ -4,6 +4,7 @@ from db.tables.asking import AskFeedback, SearchPlan
 from db.tables.bench import BenchBatch
 from db.tables.data import Completion, Dataset, PreferencePair, Sample
 from db.tables.expansion import ExpansionEdit, ExpansionRow, ExpansionSet
+from db.tables.expansion_runs import ExpansionEvaluation
 from db.tables.exports import Export, Webhook
 from db.tables.guidelines import Guideline, GuidelineFlag, Room, RoomCase, RoomMember, RoomOpinion
 from db.tables.hack_watch import HackAnswer
@@ -45,6 +46,7 @@ __all__ = [
     "DrawItem",
     "Evaluation",
     "ExpansionEdit",
+    "ExpansionEvaluation",
     "ExpansionRow",
     "ExpansionSet",
     "Export",

@@ -18,6 +18,7 @@ class ModelVersion(Base):
     __table_args__ = (
         CheckConstraint("kind IN ('base','sft','rl','external')", name="kind"),
         CheckConstraint("status IN ('candidate','serving','retired')", name="status"),
+        CheckConstraint("task IN ('answer','expansion')", name="task"),
         Index(
             "uq_model_versions_serving",
             "status",
@@ -49,6 +50,8 @@ class ModelVersion(Base):
     note: Mapped[str] = mapped_column(default="")
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"), default=None)
     created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
+    #: what it is for: "answer" people, or "expansion" of search queries; only the first kind is ever promoted to serve
+    task: Mapped[short] = mapped_column(default="answer", server_default="answer")
 
 
 class ServingEvent(Base):

@@ -62,14 +62,14 @@ class AskEvent(Base):
 
 
 class RetrievalModel(Base):
-    """An embedding model, a reranker or a question writer. `form` says how it is opened: static, local, api, features, cross ...
+    """An embedding model, a reranker, a question writer or an expander of queries. `form` says how it is opened: static, local, api, features, cross ...
 
     A candidate becomes accepted or refused by the gate, with the reason; weights never change under a name.
     """
 
     __tablename__ = "retrieval_models"
     __table_args__ = (
-        CheckConstraint("kind IN ('embedding','reranker','doc2query')", name="kind"),
+        CheckConstraint("kind IN ('embedding','reranker','doc2query','expander')", name="kind"),
         CheckConstraint("status IN ('candidate','accepted','refused','retired')", name="status"),
     )
 
