@@ -135,7 +135,8 @@ class Bench:
         self.fetch.click(self.offer, filters, offered, **THREADED)
         running = self.run.click(self.compare, asked, board, **STREAMED)
         again = self.onward.click(self.offer, filters, offered, **THREADED).success(self.compare, asked, board, **STREAMED)
-        self.stop.click(self.stopped, [self.language], [self.run, self.stop, self.status], cancels=[running, again], **PRIVATE)
+        halted = [self.run, self.stop, self.status, self.left, self.right]
+        self.stop.click(self.stopped, [self.language], halted, cancels=[running, again], **PRIVATE)
         for key, button in self.votes.items():
             button.click(self.on_vote(key), [self.language, self.pair, self.reasons, self.remark], board, **THREADED)
 
@@ -318,8 +319,9 @@ class Bench:
         }
 
     def stopped(self, lang: str) -> Updates:
-        """The stream was cancelled by the person; its pair is void."""
-        return {**self._idle(), self.status: view.note("stopped", lang)}
+        """The stream was cancelled by the person; its pair is void, and half an answer is nothing to judge by."""
+        empty = {self.left: view.empty_column("left", lang), self.right: view.empty_column("right", lang)}
+        return {**self._idle(), **empty, self.status: view.note("stopped", lang)}
 
     def _cleared(self) -> Updates:
         """The board before a new pair: nothing of the last one is left, no vote is open."""

@@ -17,8 +17,8 @@ MIN_RANKED = 3
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
-def cached_leaderboard(user_id: int, _votes: tuple[int, int]) -> Leaderboard:
-    """The bootstrap takes a second: once per state of the votes."""
+def cached_leaderboard(user_id: int, state: tuple[int, int]) -> Leaderboard:
+    """The bootstrap takes a second: once per `state` of the votes, which is part of the key."""
     return votes.leaderboard(user_id)
 
 

@@ -28,7 +28,7 @@ def show_picker() -> None:
     st.dataframe([dict(zip(heads, line(one), strict=True)) for one in found], hide_index=True, width="stretch")
     names = [one.version.name for one in found]
     asked = st.query_params.get("version")
-    start = names.index(asked) if asked in names else min(1, len(names) - 1)
+    start = names.index(asked) if asked in names else int(serving is not None and len(names) > 1)
     chosen = found[names.index(st.selectbox(t("bench.pick"), names, index=start, key="bench_pick"))]
     show_candidate(chosen, serving)
     show_dialog()

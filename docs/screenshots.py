@@ -19,26 +19,26 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 PASSWORD = "a calm morning round"  # noqa: S105 - of accounts that exist only in the copy
 PAGES = re.findall(r'^    Screen\("\w+", "(\w+)"', (ROOT / "app" / "streamlit_app.py").read_text(encoding="utf-8"), re.MULTILINE)
-SCREENS = ("desk", "bench")
 WIDE, NARROW = (1440, 900), (390, 844)
-#: file name -> page, language, theme
+#: pictures of the README: file name -> address of the page, None for the two screens, which are worked on first
 README = {
-    "home-en-light": ("", "en", "light"),
-    "desk-en-light": ("desk", "en", "light"),
-    "desk-zh-dark": ("desk", "zh", "dark"),
-    "bench-en-light": ("bench", "en", "light"),
-    "jobs-en-light": ("jobs?job=6", "en", "light"),
-    "evaluations-zh-light": ("evaluations", "zh", "light"),
-    "ask-zh-light": ("ask", "zh", "light"),
+    "home-en-light": "",
+    "desk-en-light": None,
+    "desk-zh-dark": None,
+    "bench-en-light": None,
+    "jobs-en-light": "jobs?job=6",
+    "evaluations-zh-light": "evaluations",
+    "ask-zh-light": "ask",
 }
 
 
@@ -69,7 +69,7 @@ def make_people(home: Path) -> None:
     for language in ("en", "zh"):
         for theme in ("light", "dark"):
             name = "Dr Lin Wen" if language == "en" else "林文 医生"
-            user_id = accounts.create_user(f"{language}-{theme}", name, "admin", by=None)
+            user_id = accounts.create_user(f"camera-{language}-{theme}", name, "admin", by=None)
             accounts.use_link(accounts.make_link(user_id, by=None), PASSWORD)
             tour.mark_seen(user_id)
             bench_tour.mark_seen(user_id)
@@ -78,48 +78,134 @@ def make_people(home: Path) -> None:
                 user.language, user.theme = language, theme
 
 
-def sign_in(browser: Browser, address: str, language: str, theme: str, size: tuple[int, int]) -> Page:
-    context = browser.new_context(
-        viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if theme == "dark" else "light", base_url=address
-    )
+def disputed_cases() -> dict[tuple[str, str], int]:
+    """(language, theme) -> an open case of that language, those first over which teacher and rules differ most."""
+    from sqlalchemy import select
+
+    from db import tables as t
+    from db.engine import read_session
+
+    found: dict[tuple[str, str], int] = {}
+    with read_session() as session:
+        for language in ("en", "zh"):
+            query = select(t.Conflict.id).join(t.Sample, t.Sample.id == t.Conflict.sample_id)
+            query = query.where(t.Conflict.status == "open", t.Sample.language == language, t.Conflict.gap.is_not(None))
+            ids = session.scalars(query.order_by(t.Conflict.gap.desc()).limit(2)).all()
+            found |= {(language, theme): case for theme, case in zip(("light", "dark"), ids, strict=False)}
+    return found
+
+
+def sign_in(browser: Browser, address: str, language: str, theme: str) -> Page:
+    context = browser.new_context(viewport=size_of(WIDE), color_scheme="dark" if theme == "dark" else "light", base_url=address)
+    context.set_default_timeout(120_000)
     page = context.new_page()
     page.goto("/login")
-    page.fill("#username", f"{language}-{theme}")
+    page.fill("#username", f"camera-{language}-{theme}")
     page.fill("#password", PASSWORD)
     page.click("button")
-    page.locator("[data-testid='stMain'] h2").first.wait_for(timeout=60_000)
+    page.locator("[data-testid='stMain'] h2").first.wait_for()
     return page
 
 
-def photograph(page: Page, path: str, target: Path, *, is_telling: bool) -> None:
-    """Open `path`, wait until it stands still, and store it. `is_telling` lets the bench compare two answers first."""
+def size_of(size: tuple[int, int]) -> ViewportSize:
+    return {"width": size[0], "height": size[1]}
+
+
+def open_page(page: Page, path: str) -> None:
+    """Open `path` and wait until it stands still."""
     page.goto(f"/{path}")
-    page.locator("[data-testid='stMain'] h2").first.wait_for(timeout=60_000)
+    page.locator("[data-testid='stMain'] h2").first.wait_for()
     page.wait_for_timeout(4000)
-    if path == "ask":
-        page.locator("[data-testid='stMain'] textarea").first.fill("急性青光眼有哪些危险信号需要急诊？")
-        page.keyboard.press("Control+Enter")
-        page.wait_for_timeout(5000)
-    if path == "bench" and is_telling:
-        bench = page.frame_locator("iframe").first
-        bench.locator("#bench-next").click()
-        page.wait_for_timeout(1500)
-        bench.locator("#bench-run").click()
-        page.wait_for_timeout(25_000)  # the first answer waits for the model server to load the base
-    shoot(page, target)
-    if path == "desk" and is_telling:
-        page.keyboard.press("2")
-        page.keyboard.press("Enter")
-        page.locator(".cd[data-stage='sign']").wait_for(timeout=60_000)
-        page.wait_for_timeout(1500)
-        shoot(page, target.with_stem(target.stem.replace("desk", "desk-reveal")))
 
 
-def shoot(page: Page, target: Path) -> None:
-    """A picture in 256 colours: a third of the size, and nothing lost on screens of text."""
-    page.screenshot(path=target)
+def photograph_desk(page: Page, camera: Camera, case: int) -> None:
+    """A case before the verdict and after it: rules and teacher are told."""
+    open_page(page, f"desk?case={case}")
+    page.locator(".cd[data-stage='blind']").wait_for()
+    camera(page, "desk", ".cd")
+    page.keyboard.press("2")
+    page.keyboard.press("Enter")
+    page.locator(".cd[data-stage='sign']").wait_for()
+    page.wait_for_timeout(1500)
+    camera(page, "desk-reveal", ".cd")
+
+
+def photograph_bench(page: Page, camera: Camera, language: str) -> None:
+    """Both answers of a blind pair before the vote, and what is told after it."""
+    open_page(page, "bench")
+    bench = page.frame_locator("iframe[src*='arena']")
+    box = bench.locator("#bench-language input")
+    box.click()
+    bench.get_by_role("option", name="中文" if language == "zh" else "English").click()
+    bench.locator("#bench-next").click()
+    page.wait_for_timeout(1500)
+    bench.locator("#bench-run").click()
+    bench.locator("#vote-1:enabled").wait_for()  # the first answer waits for the model server to load the base
+    page.wait_for_timeout(1000)
+    camera(page, "bench", "#bench-question")
+    bench.locator("#vote-1").click()
+    bench.locator(".bench-stats").wait_for()
+    page.wait_for_timeout(1000)
+    camera(page, "bench-told", "#bench-answers")
+
+
+class Camera:
+    """Stores a page as NAME-LANGUAGE-THEME.png, in every size that is asked for. The narrow one shows the part that matters."""
+
+    def __init__(self, out: Path, suffix: str, sizes: Sequence[tuple[int, int]], wanted: Collection[str] = ()) -> None:
+        self.out, self.suffix, self.sizes, self.wanted = out, suffix, sizes, wanted
+
+    def __call__(self, page: Page, name: str, part: str = "") -> None:
+        """`part` is a selector of what a narrow picture begins with, in the page or in its frame."""
+        for size in self.sizes:
+            target = self.out / f"{name}-{self.suffix}{'-narrow' if size == NARROW else ''}.png"
+            if self.wanted and target.stem not in self.wanted:
+                continue
+            page.set_viewport_size(size_of(size))
+            page.wait_for_timeout(800)
+            if size == NARROW and part:
+                for frame in page.frames:
+                    if frame.locator(part).count():
+                        frame.locator(part).first.evaluate("e => e.scrollIntoView({block: 'start'})")
+                page.wait_for_timeout(300)
+            page.screenshot(path=target)
+            shrink(target)
+            page.set_viewport_size(size_of(WIDE))
+
+
+def shrink(target: Path) -> None:
+    """256 colours: a third of the size, and nothing lost on screens of text."""
     Image.open(target).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
-    print(target)
+    print(target, flush=True)
+
+
+def photograph(browser: Browser, address: str, language: str, theme: str, case: int, options: argparse.Namespace) -> None:
+    """Everything that is asked for in one language and theme. `case` is the one to decide on the desk."""
+    suffix = f"{language}-{theme}"
+    sizes = (WIDE, NARROW) if options.all or options.screens else (WIDE,)
+    wanted = () if options.all or options.screens else [name for name in README if name.endswith(suffix)]
+    if not (options.all or options.screens or wanted):
+        return
+    camera = Camera(options.out, suffix, sizes, wanted)
+    page = sign_in(browser, address, language, theme)
+    if options.all:
+        for path in PAGES:
+            open_page(page, path)
+            camera(page, path or "home")
+        return
+    if options.screens or any(name.startswith("desk") for name in wanted):
+        photograph_desk(page, camera, case)
+    if options.screens or any(name.startswith("bench") for name in wanted):
+        photograph_bench(page, camera, language)
+    for name in wanted:
+        if (path := README[name]) is not None:
+            open_page(page, path)
+            if path == "ask":
+                page.locator("[data-testid='stMain'] textarea").first.fill("急性青光眼有哪些危险信号需要急诊？")
+                page.keyboard.press("Control+Enter")
+                page.wait_for_timeout(5000)
+            camera(page, name.removesuffix(f"-{suffix}"))
+    page.context.close()
 
 
 def main() -> None:
@@ -137,21 +223,14 @@ def main() -> None:
         home = Path(scratch) / "home"
         shutil.copytree(options.home, home, ignore=shutil.ignore_patterns("processes.json", "*.lock", "locks"))
         make_people(home)
+        cases = disputed_cases()
         process, address = start(home)
         try:
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-background-networking"])
-                wanted = dict(README)
-                if options.all or options.screens:
-                    paths = PAGES if options.all else SCREENS
-                    wanted = {f"{p}-{lang}-{th}": (p, lang, th) for p in paths for lang in ("en", "zh") for th in ("light", "dark")}
-                pages: dict[tuple[str, str, tuple[int, int]], Page] = {}
-                for size in (WIDE, NARROW) if options.all or options.screens else (WIDE,):
-                    for name, (path, language, theme) in wanted.items():
-                        key = (language, theme, size)
-                        pages[key] = pages.get(key) or sign_in(browser, address, language, theme, size)
-                        target = options.out / f"{name}{'-narrow' if size == NARROW else ''}.png"
-                        photograph(pages[key], path, target, is_telling=not options.all)
+                for language in ("en", "zh"):
+                    for theme in ("light", "dark"):
+                        photograph(browser, address, language, theme, cases[language, theme], options)
                 browser.close()
         finally:
             process.send_signal(signal.SIGTERM)

@@ -23,18 +23,17 @@ FRAME_HEIGHT = 1240
 def show_line() -> None:
     """Who answers people now; changing it is one press away."""
     now = service()
-    left, middle, right = st.columns([5, 1, 1], vertical_alignment="center")
-    if now is None:
-        left.caption(t("bench.serving_none"))
-    else:
-        line = f"**{t('bench.serving_now', name=now.name, hash=now.content_hash[:6] or '–')}**"
-        if now.since is not None:
-            line += " · " + t("bench.serving_since", date=f"{now.since.created_at:%Y-%m-%d}", who=now.since.signed_name)
-        left.markdown(line)
-    if now is not None and now.previous:
-        with middle:
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+        if now is None:
+            st.caption(t("bench.serving_none"), width="content")
+        else:
+            line = f"**{t('bench.serving_now', name=now.name, hash=now.content_hash[:6] or '–')}**"
+            if now.since is not None:
+                line += " · " + t("bench.serving_since", date=f"{now.since.created_at:%Y-%m-%d}", who=now.since.signed_name)
+            st.markdown(line, width="content")
+        if now is not None and now.previous:
             link_to("models", t("bench.to_roll_back"), icon=":material/undo:", dialog="roll_back")
-    right.button(t("bench.tour_again"), key="bench_tour_again", icon=":material/tour:", type="tertiary", on_click=go, args=(0,))
+        st.button(t("bench.tour_again"), key="bench_tour_again", icon=":material/tour:", type="tertiary", on_click=go, args=(0,))
 
 
 def show_compare() -> None:
