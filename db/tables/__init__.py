@@ -4,6 +4,7 @@ from db.tables.asking import AskFeedback, SearchPlan
 from db.tables.bench import BenchBatch
 from db.tables.data import Completion, Dataset, PreferencePair, Sample
 from db.tables.expansion import ExpansionEdit, ExpansionRow, ExpansionSet
+from db.tables.expansion_prompts import ExpansionPrompt, ExpansionPromptUse
 from db.tables.expansion_runs import ExpansionEvaluation
 from db.tables.exports import Export, Webhook
 from db.tables.guidelines import Guideline, GuidelineFlag, Room, RoomCase, RoomMember, RoomOpinion
@@ -47,6 +48,8 @@ __all__ = [
     "Evaluation",
     "ExpansionEdit",
     "ExpansionEvaluation",
+    "ExpansionPrompt",
+    "ExpansionPromptUse",
     "ExpansionRow",
     "ExpansionSet",
     "Export",
