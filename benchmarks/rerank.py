@@ -25,6 +25,7 @@ from benchmarks.embedding_gate import test_questions
 from core.home import open_home
 from core.jobs.configs_embedding import RerankerConfig
 from core.retrieval import retrieval_models as registry
+from core.retrieval.index import load_index
 from core.retrieval.rerankers import open_reranker, reranked
 from core.settings import ROOT, load_settings
 from training.embedding_measure import compare, means
@@ -40,7 +41,7 @@ def run_one(out: Path, folder: Path, form: str, options: dict[str, Any], num_tes
     (run_dir / "config.json").write_text(config.model_dump_json())
     home = open_home(load_settings({"CONSILIUM_HOME": str(out / "home")}), with_migration=True)
     indexes = out / "indexes" / folder.name
-    indexes.mkdir(parents=True, exist_ok=True)
+    chunk_index(read_material(config, home).passages, indexes)
     if not (run_dir / "index").exists():  # one index for all rerankers of a set
         (run_dir / "index").symlink_to(indexes)
     seconds = 0.0
@@ -49,7 +50,7 @@ def run_one(out: Path, folder: Path, form: str, options: dict[str, Any], num_tes
         environment = {**os.environ, "CONSILIUM_HOME": str(home.root), "OMP_NUM_THREADS": "1"}
         subprocess.run([sys.executable, "-m", "training.reranker", "--run-dir", str(run_dir)], cwd=ROOT, env=environment, check=True)
         seconds = time.monotonic() - started
-    index = chunk_index(read_material(config, home).passages, indexes)
+    index = load_index(indexes)
     asked = test_questions(folder)
     if num_test and num_test < len(asked):
         asked = random.Random(0).sample(asked, num_test)

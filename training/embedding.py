@@ -137,7 +137,7 @@ class StaticStudent:
 
 
 class LocalStudent:
-    """A sentence-transformers model: MiniLM, or one of ours. float32 while it learns, measured as it will be used (bfloat16)."""
+    """A sentence-transformers model: MiniLM, or one of ours. float32 while it learns, measured as it will be used."""
 
     def __init__(self, run: Run, config: EmbeddingConfig, material: Material) -> None:
         self._run, self._config = run, config

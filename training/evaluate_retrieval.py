@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,12 @@ from core.retrieval.decision import THRESHOLDS
 from core.retrieval.encoders import open_encoder
 from core.retrieval.entries import searchable
 from core.retrieval.failures import Failure, classify, is_failure
-from core.retrieval.index import Index, build_index, load_index
+from core.retrieval.index import Index, build_index, load_index, update_index
 from core.retrieval.judged import JudgedSet, key_of, read_beir, read_corpus, read_train_questions
 from core.retrieval.ladder import MAIN, SHAPE, Available, Report, mean_of, step_of
 from core.retrieval.metrics import METRICS, Threshold, definition, gold_kind
 from core.retrieval.plans import Plan
+from core.retrieval.question_filter import finding_their_own, with_passages
 from core.retrieval.rerankers import open_reranker
 from core.retrieval.slices import kinds_of, slices
 from core.retrieval.writers import open_writer
@@ -42,12 +44,12 @@ from core.searching import active_index
 from db import tables as t
 from db.engine import write_session
 from training.evaluate_retrieval_report import markdown
+from training.index_questions import key_of as key_of_passage
+from training.index_questions import measured_form, write_questions
 from training.run import Run, main, write_json
 
 #: places of each ranking kept per question
 KEPT = 10
-#: passages given to a writer at a time
-BATCH = 64
 
 
 def evaluate(run: Run) -> None:
@@ -124,7 +126,7 @@ def evaluate(run: Run) -> None:
     run.progress("measure", 3, 4)
 
     # 4. Files, row, plan.
-    write_questions(run.dir / "questions.jsonl", bench, stages, plan, failures)
+    write_per_question(run.dir / "questions.jsonl", bench, stages, plan, failures)
     write_json(run.dir / "report.json", report)
     (run.dir / "report.md").write_text(markdown(report), encoding="utf-8")
     evaluation_id = store(run, config, report, index_id)
@@ -150,29 +152,39 @@ def open_measured(run: Run, config: EvaluateRetrievalConfig, folder: Path | None
     if not (target / "manifest.json").is_file():  # an attempt that was killed is built anew
         chunks = [chunk for document in read_corpus(folder) for chunk in chunk_document(document, config.chunk_tokens)]
         run.progress("index", 0, len(chunks))
-        questions = questions_for(run, config, folder, chunks)
         encoder = open_encoder(config.encoder) if config.encoder else None
-        build_index(chunks, target, {"name": folder.name, "questions_from": config.questions}, questions=questions, encoder=encoder)
+        about = {"name": folder.name, "questions_from": config.questions}
+        questions, form = questions_for(run, config, folder, chunks)
+        plain = run.dir / "index-plain" if form == "alone" else target
+        if form == "with_passage":
+            questions = with_passages(questions, [searchable(chunk) for chunk in chunks])
+        build_index(chunks, plain, about, questions={} if form == "alone" else questions, encoder=encoder)
+        if form == "alone":  # a short question must lead to its own passage, as the index job has it
+            kept = finding_their_own(load_index(plain), questions, encoder=encoder)
+            update_index(load_index(plain), target, more_questions=kept, encoder=encoder)
+            shutil.rmtree(plain)
         run.progress("index", len(chunks), len(chunks))
     return load_index(target), None, folder.name
 
 
-def questions_for(run: Run, config: EvaluateRetrievalConfig, folder: Path, chunks: list[Chunk]) -> dict[int, list[str]]:
-    """Pseudo-questions per chunk: a writer's, or the set's training questions at the first chunk of their document."""
+def questions_for(run: Run, config: EvaluateRetrievalConfig, folder: Path, chunks: list[Chunk]) -> tuple[dict[int, list[str]], str]:
+    """Pseudo-questions per chunk, and the form of their entries: a writer's, in the form that its trial found better, or the set's
+    training questions as they are, at the first chunk of their document."""
     if not config.questions:
-        return {}
+        return {}, ""
     if config.questions == "train_pairs":
         known = read_train_questions(folder)
         first = {chunk.file: number for number, chunk in reversed(list(enumerate(chunks)))}
-        return {number: known[file][: config.num_questions] for file, number in first.items() if file in known}
-    writer = open_writer(config.questions)
-    found: dict[int, list[str]] = {}
-    for start in range(0, len(chunks), BATCH):
-        written = writer.write([chunk.text for chunk in chunks[start : start + BATCH]], config.num_questions)
-        found |= {start + i: questions for i, questions in enumerate(written) if questions}
-        run.progress("questions", start, len(chunks))
+        return {number: known[file][: config.num_questions] for file, number in first.items() if file in known}, ""
+    writer, passages = open_writer(config.questions), [searchable(chunk) for chunk in chunks]
+
+    def on_batch(done: int) -> None:
+        run.progress("questions", done, len(chunks))
         run.leave_if_stopped()
-    return found
+
+    written = write_questions(writer, passages, config.num_questions, run.dir / "written.jsonl", on_batch)
+    questions = {number: texts for number, text in enumerate(passages) if (texts := written[key_of_passage(text)])}
+    return questions, measured_form(config.questions)
 
 
 def passages_by_place(index: Index, judged: JudgedSet) -> dict[str, str]:
@@ -221,7 +233,7 @@ def thresholds_of(judged: JudgedSet, corpus_size: int, stages: list[ladder.Stage
     }
 
 
-def write_questions(path: Path, bench: Bench, stages: list[ladder.Stage], plan: Plan, failures: dict[str, Failure]) -> None:
+def write_per_question(path: Path, bench: Bench, stages: list[ladder.Stage], plan: Plan, failures: dict[str, Failure]) -> None:
     """One line per question: judgements, and per rung the first places with their doors and the value of the main metric."""
     plans = {stage["name"]: Plan.from_json(stage["plan"]) for stage in stages} | {"chosen": plan}
     values = {name: bench.values(p) for name, p in plans.items()}

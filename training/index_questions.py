@@ -93,10 +93,18 @@ def entry_form(name: str) -> EntryForm:
 
     Raises UserError("index.writer_does_not_help") for one whose trial found neither form better than no questions.
     """
-    found = str(retrieval_models.get(name, "doc2query").manifest.get("entries", "alone")) if _is_ours(name) else "alone"
-    if found == "none":
+    if _found_form(name) == "none":
         raise UserError("index.writer_does_not_help", writer=name)
-    return "with_passage" if found == "with_passage" else "alone"
+    return measured_form(name)
+
+
+def measured_form(name: str) -> EntryForm:
+    """As `entry_form`, but for measuring: a writer that helped in no form is measured in the one that can harm least."""
+    return "alone" if _found_form(name) == "alone" else "with_passage"
+
+
+def _found_form(name: str) -> str:
+    return str(retrieval_models.get(name, "doc2query").manifest.get("entries", "alone")) if _is_ours(name) else "alone"
 
 
 def _is_ours(name: str) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from core.retrieval import model_server_door
-from core.retrieval.encoders import Place, is_place_here
+from core.retrieval.encoders import Place, inference_dtype, is_place_here
 from core.retrieval.rank_features import FeatureModel, read_feature_model
 from core.retrieval.retrieval_models import get, weights_of
 
@@ -103,7 +103,7 @@ class ServerReranker:
 
 
 def load_cross_encoder(folder: Path, *, for_training: bool = False, is_new: bool = False) -> Any:
-    """bfloat16 to score, float32 to train; scores are logits. `is_new` puts a fresh head on an encoder's weights. Never asks the hub."""
+    """float32 to train; scores are logits. `is_new` puts a fresh head on an encoder's weights. Never asks the hub."""
     import torch
     from sentence_transformers import CrossEncoder
 
@@ -111,5 +111,5 @@ def load_cross_encoder(folder: Path, *, for_training: bool = False, is_new: bool
     from core.policy import pick_device
 
     device = pick_device(current_home())
-    dtype = torch.float32 if for_training else torch.bfloat16
+    dtype = torch.float32 if for_training else inference_dtype(device)
     return CrossEncoder(str(folder), device=device, model_kwargs={"dtype": dtype}, local_files_only=True, activation_fn=torch.nn.Identity())
