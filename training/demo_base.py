@@ -166,7 +166,7 @@ def train_tokenizer(texts: list[str], phrases: list[str], vocab_size: int) -> An
     special = [END_OF_TEXT, START, END]
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, special_tokens=special, show_progress=False)
     whole = [f" {phrase}" if phrase.isascii() else phrase for phrase in phrases]
-    between = re.compile("|".join(map(re.escape, whole)))  # what stands between phrases gets the learned tokens
+    between = re.compile("|".join(map(re.escape, whole)) or r"(?!)")  # what stands between phrases gets the learned tokens
     inner.train_from_iterator((piece for text in texts for piece in between.split(text)), trainer)
     inner.add_tokens([AddedToken(token, normalized=False) for token in ["<think>", "</think>", *whole]])
     return PreTrainedTokenizerFast(

@@ -1,0 +1,111 @@
+"""A small base for query expansion, from scratch: a byte-level BPE tokenizer and a Qwen3 of a few million parameters, Chinese and English.
+
+It reads passages and, as plain texts without any chat, the rows of the train split, so that it has seen what lines look like; SFT then
+teaches it to answer the chat that Ask sends. It is a toy and says so (`is_toy`), and has Qwen3's architecture, tokenizer split and chat
+template, so everything that runs on it runs on a real Qwen unchanged.
+
+    python -m training.expansion_base --run-dir DIR      (job kind expansion_base)
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from typing import Any
+
+from core.errors import UserError
+from core.expansion.runs import rows_of
+from core.expansion.schema import DEFAULT
+from core.home import Home
+from core.jobs.configs import DemoBaseConfig
+from core.jobs.configs_expansion_training import ExpansionBaseConfig
+from core.models import check_name_free, folder_hash, register_version
+from core.records import VersionKind
+from core.retrieval.judged import read_corpus
+from db.engine import read_session, write_session
+from training.causal import Example, fit, num_parameters, prepare, replace_folder
+from training.demo_base import END_OF_TEXT, build_model, train_tokenizer
+from training.expansion_common import corpus_folder, target
+from training.run import Run, main
+
+#: characters of a passage that are read
+PASSAGE = 400
+
+
+def build(run: Run) -> None:
+    """Train tokenizer and model, save both as a version."""
+    config = run.config(ExpansionBaseConfig)
+    with read_session() as session:
+        check_name_free(session, config.name, job_id=run.job_id)
+    rows = rows_of(config.data, ("train",), run.home)
+    if not rows:
+        raise UserError("expansion_training.no_rows", data=config.data, split="train")
+    passages = read_passages(run.home, config)
+    texts = [f"{row.query}\n{target(row)}" for row in rows]
+    tokenizer = train_tokenizer([DEFAULT, *texts, *passages], [], config.vocab_size)
+    ids = tokenizer([text + END_OF_TEXT for text in (*passages, *texts)], truncation=True)["input_ids"]
+    examples = [Example(one, 0) for one in ids]
+    print(f"{len(rows)} rows, {len(passages)} passages, {sum(len(e.ids) for e in examples)} tokens, vocabulary {len(tokenizer)}", flush=True)
+
+    prepare(run.home, config.seed, num_parameters=0)
+    shape = DemoBaseConfig(hidden_size=config.hidden_size, num_layers=config.num_layers, init_std=config.init_std)
+    model = build_model(shape, tokenizer)
+    result = fit(
+        run,
+        model,
+        examples,
+        phase="pretrain",
+        num_epochs=config.num_epochs,
+        batch_size=64,
+        tokens_per_batch=config.tokens_per_batch,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+        save_steps=200,
+        pad_id=tokenizer.pad_token_id,
+        device="cpu",
+    )
+    save(run, config, model, tokenizer, result, len(rows), len(passages))
+
+
+def read_passages(home: Home, config: ExpansionBaseConfig) -> list[str]:
+    """The first characters of passages of all corpora, chosen by seed. Raises as `corpus_folder` and `read_corpus`."""
+    found = [document.text[:PASSAGE] for corpus in config.corpora for document in read_corpus(corpus_folder(home, corpus))]
+    return random.Random(f"passages-{config.seed}").sample(found, min(config.num_passages, len(found)))
+
+
+def save(
+    run: Run, config: ExpansionBaseConfig, model: Any, tokenizer: Any, result: dict[str, float], num_rows: int, num_passages: int
+) -> None:
+    """A whole Hugging Face folder under models/base, then its row."""
+    home: Home = run.home
+    scratch, final = run.dir / "model", home.models / "base" / config.name
+    shutil.rmtree(scratch, ignore_errors=True)
+    model.save_pretrained(scratch)
+    tokenizer.save_pretrained(scratch)
+    replace_folder(scratch, final)
+    digest = folder_hash(final)
+    manifest = {
+        "method": "expansion_base",
+        "config": config.model_dump(),
+        "num_parameters": num_parameters(model),
+        "num_rows": num_rows,
+        "num_passages": num_passages,
+        "metrics": result,
+    }
+    with write_session() as session:
+        register_version(
+            session,
+            name=config.name,
+            kind=VersionKind.BASE,
+            path=home.relative(final),
+            is_toy=True,
+            content_hash=digest,
+            manifest=manifest,
+            job_id=run.job_id,
+            task="expansion",
+        )
+    run.result(version=config.name, content_hash=digest, num_parameters=num_parameters(model), **result)
+
+
+if __name__ == "__main__":
+    main(build)
