@@ -17,7 +17,7 @@ Every point that is missing is a `Deduction` with the line it is owed to. Pure. 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from core.expansion import only_mode, rubric
@@ -81,6 +81,8 @@ def score(query: str, output: str, *, grounding: Grounds | None = None) -> Score
     share, points, maximum = ledger.close(has_hyde=bool(parsed.texts("hyde")) and not only)
     grounded = grounding.judge(query, parsed) if grounding else None
     reward = share if grounded is None else share * (UNGROUNDED + (1 - UNGROUNDED) * grounded.value)
+    notes = grounded.notes if grounded else ()
+    owed = (share - reward) * maximum / max(1, len(notes))
     return Score(
         reward=reward,
         rubric=share,
@@ -89,7 +91,7 @@ def score(query: str, output: str, *, grounding: Grounds | None = None) -> Score
         rating=rating_of(reward),
         dimensions=ledger.dimensions,
         bonus=ledger.bonus,
-        deductions=[*ledger.deductions, *(grounded.notes if grounded else ())],
+        deductions=[*ledger.deductions, *(replace(note, points=-owed) for note in notes)],
         grounded=grounded.value if grounded else None,
         facts=grounded.facts if grounded else {},
     )

@@ -219,7 +219,7 @@ def _english_entities(query: str) -> set[str]:
 def _chinese_entities(query: str) -> set[str]:
     found = lists()
     names = {m.strip().lower() for m in QUOTED.findall(query)}
-    names |= {m.lower().rstrip(".-") for m in LATIN_NAME.findall(query) if len(m) > 1}
+    names |= {m.lower().rstrip(".-") for m in LATIN_NAME.findall(found.between_zh.sub(" ", query)) if len(m) > 1}
     rest = query
     for name in found.known_zh:
         if name in rest:
