@@ -309,11 +309,12 @@ class Bench:
         except UserError as error:
             return {self.status: view.problem(error, lang)}
         told = view.told(reveal, lang) if mode == "blind" else ("", "")
+        word = "stored_unsafe" if unsafe_left or unsafe_right else "stored"
         return {
             self.told_left: told[0],
             self.told_right: told[1],
             self.totals: view.statistics(table, lang),
-            self.status: view.note("stored_unsafe" if unsafe_left or unsafe_right else "stored", lang, id=stored.vote_id),
+            self.status: view.note(word, lang, choice=translate(f"bench.vote_{key}", lang), id=stored.vote_id),
             self.onward: gr.update(interactive=True),
             **{self.votes[n]: gr.update(interactive=False) for n in (1, 2, 3, 4, key)},
         }

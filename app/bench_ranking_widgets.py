@@ -14,6 +14,8 @@ from core.standings import STYLE, Leaderboard, Meeting, Standings
 
 #: fewer contestants are told by their win rate alone
 MIN_RANKED = 3
+#: so few people that the intervals, which are clustered by person, are wide for that reason alone
+FEW_VOTERS = 5
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
@@ -119,6 +121,8 @@ def show_board(board: Leaderboard) -> None:
         cells = (i, name, strength(one), strength(held[one.name]), place[one.name], f"{one.win_rate:.2f}", one.num_votes)
         lines.append(dict(zip(heads, cells, strict=True)))
     st.dataframe(lines, hide_index=True, width="stretch")
+    if board.num_voters < FEW_VOTERS:
+        st.caption(t("bench.rank_few_voters", num=board.num_voters))
     st.caption(t("bench.rank_help"))
     st.caption(effects(board.held))
 

@@ -171,7 +171,8 @@ dialog#bench-help .bench-close { border: 1px solid var(--edge); border-radius: .
 body.only-left #bench-right, body.only-right #bench-left { display: none; }
 :focus-visible { outline: 2px solid #1b6b7f; outline-offset: 1px; }
 .dark :focus-visible { outline-color: #5fb3c6; }
-@media (max-width: 640px) { #bench-votes button { flex-basis: 44%; } .bench-rows .row { grid-template-columns: 1fr; }
+@media (max-width: 640px) { .bench-column { min-height: 0; } #bench-votes button { flex-basis: 44%; }
+  .bench-rows .row { grid-template-columns: 1fr; }
   .bench-rows .row > div + div { border-left: none; border-top: 1px dashed var(--edge); }
   body.swapped #bench-answers { flex-direction: column-reverse; } }
 """

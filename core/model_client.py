@@ -88,8 +88,9 @@ def stream_chat(
 ) -> Iterator[str]:
     """The completion of `messages` by a version, in pieces of text; `<think>` tags are kept.
 
-    Raises NotFound("models.no_such_version"), UserError("bench.key_missing"), Unavailable("bench.server_down" / "bench.timeout" /
-    "bench.endpoint_refused" / "bench.server_busy" / "bench.endpoint_error" / "bench.broken_stream"), UserError("bench.too_long").
+    Raises NotFound("models.no_such_version"), UserError("bench.key_missing" / "bench.too_long"), Unavailable("bench.server_down" /
+    "bench.timeout" / "bench.endpoint_refused" / "bench.weights_missing" / "bench.server_busy" / "bench.endpoint_error" /
+    "bench.broken_stream").
     """
     call = _prepare(version_name, messages, temperature, seed, max_new_tokens)
     reader = _Reader()
@@ -190,6 +191,8 @@ def _refusal(response: httpx.Response) -> UserError:
         return UserError("bench.too_long")
     if response.status_code in (401, 403):
         return Unavailable("bench.endpoint_refused")
+    if "serving.weights_changed" in response.text:
+        return Unavailable("bench.weights_missing")
     if response.status_code in (429, 503):
         return Unavailable("bench.server_busy")
     return Unavailable("bench.endpoint_error", status=response.status_code)

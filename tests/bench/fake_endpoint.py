@@ -1,7 +1,8 @@
 """A tiny model server that speaks the OpenAI chat-completions protocol over HTTP: the one thing that tests may fake.
 
 What it answers depends on the model's name: `slow-*` takes its time, `down` answers 500, `cut` breaks off, `empty` only
-thinks, `busy` answers 503, `reasoner` sends its reasoning apart, `hang*` never ends. Everything else answers `ANSWERS[name]` or a default.
+thinks, `busy` answers 503, `gone` says that its weights are, `reasoner` sends its reasoning apart, `hang*` never ends. Everything
+else answers `ANSWERS[name]` or a default.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class FakeEndpoint:
                 endpoint.keys.append(self.headers.get("Authorization", ""))
                 if endpoint.token and self.headers.get("Authorization") != f"Bearer {endpoint.token}":
                     self._json(401, {"error": {"message": "no"}})
+                elif body["model"] == "gone":
+                    self._json(503, {"error": {"message": "weights", "code": "serving.weights_changed"}})
                 elif body["model"] in ("down", "busy"):
                     self._json(503 if body["model"] == "busy" else 500, {"error": {"message": "secret trace"}})
                 else:

@@ -36,7 +36,8 @@ def test_reasoning_that_an_endpoint_sends_apart_becomes_thinking(bench: Bench) -
 
 
 @pytest.mark.parametrize(
-    ("model", "code"), [("down", "bench.endpoint_error"), ("busy", "bench.server_busy"), ("cut", "bench.broken_stream")]
+    ("model", "code"),
+    [("down", "bench.endpoint_error"), ("busy", "bench.server_busy"), ("gone", "bench.weights_missing"), ("cut", "bench.broken_stream")],
 )
 def test_faults_are_sentences_that_name_no_version(bench: Bench, model: str, code: str) -> None:
     bench.add(model)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -124,6 +123,8 @@ def test_the_ranking_says_what_the_votes_say(
     with site.database():
         with read_session() as session:
             samples = list(session.scalars(select(t.Sample.id).join(t.Dataset).where(t.Dataset.name == QUESTIONS)))
+        with write_session() as session:
+            samples.append(factories.sample(session, "How much water should an adult drink a day?", category="general", risk="low").id)
         for (one, two), sample in itertools.product(itertools.combinations(strength, 2), samples):
             pair = open_pair(voter, one, two, sample, mode="blind", decoding=Decoding(0.2, 7))
             assert close_pair(voter, pair.id, *(Produced(f"Answer by {name}.", "stop", 1.0) for name in (pair.left, pair.right)))
@@ -137,8 +138,8 @@ def test_the_ranking_says_what_the_votes_say(
     page.reload()
     expect(page.get_by_text(f"Blind votes: {board.num_votes} ")).to_be_visible()
     expect(page.get_by_text("wins on the left:")).to_be_visible()
-    choose(page, "rank_meeting", "views-new ↔ views-old (3)")
-    assert (table.rate, table.wins_second) == (0.0, 3)
+    choose(page, "rank_meeting", "views-new ↔ views-old (4)")
+    assert (table.rate, table.wins_second) == (0.0, 4)
     metric = page.locator("[data-testid='stMetric']", has_text="Win rate of views-new")
     expect(metric).to_contain_text(f"0.00 [0.00–{table.high:.2f}]")
     page.get_by_text("By group of questions").click()
@@ -156,8 +157,8 @@ def test_a_version_is_chosen_with_what_changed_its_gates_and_a_way_to_compare_it
     sign_in(page, "product", "/bench?view=versions&version=views-new")
     skip_tour(page)
     expect(page.locator(".st-key-bench_pick input")).to_have_value("views-new")
-    expect(page.get_by_text("Gates", exact=True)).to_be_visible()
-    expect(page.get_by_text(re.compile(r"\d+ gates? closed|closed")).first).to_be_visible()
+    expect(page.get_by_text("Gates of a promotion")).to_be_visible()
+    expect(page.get_by_text("Nothing lost where it is dangerous")).to_be_visible()
     expect(page.locator("[data-testid='stDataFrame'] [role='gridcell']").filter(has_text="views-new").first).to_be_attached()
     page.get_by_role("radio", name="Side by side").click()
     frame = page.frame_locator("iframe[src*='arena']")

@@ -186,7 +186,7 @@ def test_open_mode_names_both_shows_the_thinking_and_counts_for_nothing(
     with site.database():
         before = standings(engineer, *list(VERSIONS)[:2])
     frame.locator("#vote-1").click()
-    expect(frame.locator("#bench-status")).to_contain_text("is stored")
+    expect(frame.locator("#bench-status")).to_contain_text("Stored: 1 · A")
     page.keyboard.press("v")
     boxes = [frame.locator(f"#bench-{side}").bounding_box() or {} for side in ("left", "right")]
     assert boxes[0]["x"] > boxes[1]["x"]
