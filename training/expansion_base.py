@@ -45,7 +45,9 @@ def build(run: Run) -> None:
     tokenizer = train_tokenizer([DEFAULT, *texts, *passages], [], config.vocab_size)
     ids = tokenizer([text + END_OF_TEXT for text in (*passages, *texts)], truncation=True)["input_ids"]
     examples = [Example(one, 0) for one in ids]
-    print(f"{len(rows)} rows, {len(passages)} passages, {sum(len(e.ids) for e in examples)} tokens, vocabulary {len(tokenizer)}", flush=True)
+    print(
+        f"{len(rows)} rows, {len(passages)} passages, {sum(len(e.ids) for e in examples)} tokens, vocabulary {len(tokenizer)}", flush=True
+    )
 
     prepare(run.home, config.seed, num_parameters=0)
     shape = DemoBaseConfig(hidden_size=config.hidden_size, num_layers=config.num_layers, init_std=config.init_std)

@@ -92,7 +92,12 @@ def evaluate(run: Run) -> None:
     for name, one in models.items():
         print(line_of(name, one["summary"]), flush=True)
     results = {name: one["summary"]["reward"]["mean"] for name, one in models.items()}
-    run.result(evaluation=number, report=run.home.relative(run.dir / REPORT), num_queries=len(rows), **{f"reward {k}": v for k, v in results.items()})
+    run.result(
+        evaluation=number,
+        report=run.home.relative(run.dir / REPORT),
+        num_queries=len(rows),
+        **{f"reward {k}": v for k, v in results.items()},
+    )
 
 
 def line_of(name: str, s: Summary) -> str:
@@ -215,7 +220,8 @@ def outputs_of(
         }
         if config.verbose:
             one["deductions"] = [
-                {"line": d.line, "dimension": d.dimension, "points": d.points, "reason": d.reason_key, "facts": d.facts} for d in s.deductions
+                {"line": d.line, "dimension": d.dimension, "points": d.points, "reason": d.reason_key, "facts": d.facts}
+                for d in s.deductions
             ]
         found.append(one)
     return found

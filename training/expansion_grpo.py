@@ -132,7 +132,14 @@ class Progress(trl_common.RunCallback):
         with (self.run.dir / SAMPLES).open("a", encoding="utf-8") as file:
             for row, text, _finished, value, found in self._all:
                 query = self.queries[shared.number][row // self.config.num_generations]
-                line = {"rollout": done, "prompt": query, "completion": text, "score": value, "kl": shared.kl[row], "parts": found.dimensions}
+                line = {
+                    "rollout": done,
+                    "prompt": query,
+                    "completion": text,
+                    "score": value,
+                    "kl": shared.kl[row],
+                    "parts": found.dimensions,
+                }
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def state_dict(self) -> dict[str, Any]:

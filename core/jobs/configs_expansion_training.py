@@ -12,10 +12,13 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from core.jobs import fields as f
+from core.jobs.configs_embedding import PairsConfig
 from core.jobs.configs_training import _divides, _shares
 from core.jobs.fields import JobConfig, option
 
 Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+#: less than this holds nothing (docs/benchmarks_expansion_training.md)
+LEAST_BETA = 0.001
 ALL_PROJECTIONS: list[Projection] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -57,6 +60,29 @@ class ExpansionBaseConfig(JobConfig):
     seed: int = option(0, "Seed of weights and data order.", "随机种子。", ge=0)
 
 
+class ExpansionTermsConfig(PairsConfig):
+    """Train a term model from (query, passage) pairs: which words of a query matter, and which words its answers use."""
+
+    exclude: str = option(
+        "",
+        "A jsonl file of questions (text or query) that must never be trained on, such as the queries of a test set.",
+        "绝不能用于训练的问题（jsonl，字段 text 或 query），例如测试集的查询。",
+    )
+    num_epochs: float = option(3.0, "Passes over the pairs for the words of answers.", "学习答案用词时的训练轮数。", gt=0, le=100)
+    own_epochs: float = option(
+        8.0, "Passes over the pairs for the weights of the query's words.", "学习查询词权重时的训练轮数。", gt=0, le=100
+    )
+    num_tried: int = option(500, "Questions kept aside on which ways of writing lines are tried.", "用于试选写法的留出问题数。", ge=20)
+    width: int = option(64, "Width of the map from queries to words.", "查询到词的映射宽度。", advanced=True, ge=4)
+    learning_rate: float = option(0.01, "Peak learning rate of the map.", "映射的最大学习率。", advanced=True, gt=0)
+    own_rate: float = option(0.03, "Peak learning rate of the weights.", "词权重的最大学习率。", advanced=True, gt=0)
+    dropout: float = option(0.1, "Share of a query's words left out at random.", "随机略去的查询词比例。", advanced=True, ge=0, lt=1)
+    sparsity: float = option(0.0003, "Price of every predicted word.", "预测词的稀疏惩罚。", advanced=True, ge=0)
+    batch_size: int = option(128, "Questions per update of the weights.", "词权重每次更新的问题数。", advanced=True, ge=2)
+    term_batch_size: int = option(64, "Questions per update of the map.", "映射每次更新的问题数。", advanced=True, ge=2)
+    max_eval: int = option(500, "At most this many questions are kept aside.", "最多留出多少个问题。", advanced=True, ge=10)
+
+
 class ExpansionSFTConfig(JobConfig):
     """Query expansion, first stage: learn the lex/vec/hyde lines from rows (LoRA r16 on all projections)."""
 
@@ -86,7 +112,9 @@ class ExpansionSFTConfig(JobConfig):
         "使用 trl 的 SFTTrainer，或自带的精简循环（CPU 上训练小模型更快）。",
         advanced=True,
     )
-    micro_batch_size: int = option(0, "Rows per forward pass; 0 means all at once.", "每次前向的样本数；0 表示一次完成。", advanced=True, ge=0)
+    micro_batch_size: int = option(
+        0, "Rows per forward pass; 0 means all at once.", "每次前向的样本数；0 表示一次完成。", advanced=True, ge=0
+    )
     gradient_checkpointing: Literal["auto", "on", "off"] = f.checkpointing()
     save_steps: int = option(100, "Write a checkpoint every N updates.", "每 N 步保存检查点。", advanced=True, ge=1)
     num_processes: int = f.num_processes()
@@ -119,8 +147,8 @@ class ExpansionGRPOConfig(JobConfig):
     )
     beta: float = option(
         0.04,
-        "Weight of the KL to the SFT. Above 0 only: without it nothing holds the model to what SFT taught, and the reward can be gamed.",
-        "对 SFT 参考的 KL 权重。必须大于 0：否则没有任何约束使模型保留 SFT 所学，奖励会被钻空子。",
+        "Weight of the KL to the SFT. At least 0.001: without it nothing holds the model to what SFT taught, and the reward can be gamed.",
+        "对 SFT 参考的 KL 权重。不小于 0.001：否则没有任何约束使模型保留 SFT 所学，奖励会被钻空子。",
     )
     learning_rate: float = option(
         2e-3,
@@ -149,8 +177,8 @@ class ExpansionGRPOConfig(JobConfig):
     @field_validator("beta")
     @classmethod
     def _holds_on(cls, value: float) -> float:
-        if value <= 0:
-            raise PydanticCustomError("beta_must_hold", "beta must be above 0", {"gt": 0})
+        if value < LEAST_BETA:
+            raise PydanticCustomError("beta_must_hold", "beta must be at least {ge}", {"ge": LEAST_BETA})
         return value
 
     @field_validator("num_generations")

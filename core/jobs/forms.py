@@ -37,6 +37,7 @@ _SENTENCES = {
     "literal_error": "bad_choice",
     "not_a_divisor": "bad_not_a_divisor",
     "needs_engine": "bad_needs_engine",
+    "beta_must_hold": "bad_beta",
 }
 
 

@@ -85,13 +85,40 @@ KINDS: dict[str, JobKind] = {
             "Let retrieval learn from use",
             "检索从使用中学习",
         ),
-        JobKind("expansion_base", ex.ExpansionBaseConfig, "training.expansion_base", "gpu", "Query expansion: small base", "查询扩展：小型基础模型"),
-        JobKind("expansion_sft", ex.ExpansionSFTConfig, "training.expansion_sft", "gpu", "Query expansion: SFT", "查询扩展：监督微调（SFT）"),
         JobKind(
-            "expansion_grpo", ex.ExpansionGRPOConfig, "training.expansion_grpo", "gpu", "Query expansion: GRPO", "查询扩展：强化学习（GRPO）"
+            "expansion_base",
+            ex.ExpansionBaseConfig,
+            "training.expansion_base",
+            "gpu",
+            "Query expansion: small base",
+            "查询扩展：小型基础模型",
         ),
         JobKind(
-            "expansion_evaluate", ex.ExpansionEvaluateConfig, "training.expansion_evaluate", "gpu", "Query expansion: evaluate", "查询扩展：评测"
+            "expansion_terms",
+            ex.ExpansionTermsConfig,
+            "training.expansion_terms",
+            "gpu",
+            "Query expansion: term model",
+            "查询扩展：词项模型",
+        ),
+        JobKind(
+            "expansion_sft", ex.ExpansionSFTConfig, "training.expansion_sft", "gpu", "Query expansion: SFT", "查询扩展：监督微调（SFT）"
+        ),
+        JobKind(
+            "expansion_grpo",
+            ex.ExpansionGRPOConfig,
+            "training.expansion_grpo",
+            "gpu",
+            "Query expansion: GRPO",
+            "查询扩展：强化学习（GRPO）",
+        ),
+        JobKind(
+            "expansion_evaluate",
+            ex.ExpansionEvaluateConfig,
+            "training.expansion_evaluate",
+            "gpu",
+            "Query expansion: evaluate",
+            "查询扩展：评测",
         ),
         JobKind("calibrate", reward.CalibrateConfig, "training.calibrate", "cpu", "Calibrate the reward", "校准奖励"),
         JobKind("prompt_set", reward.PromptSetConfig, "training.prompt_set", "cpu", "Build a prompt set", "构建提示集"),
