@@ -1,9 +1,10 @@
 """Train a question writer from (question, passage) pairs, and try it out: do its questions help to find passages?
 
 Pairs are read as for embeddings (`training.retrieval_pairs`); questions kept aside, and those of an `exclude` file, are never
-trained on. AdamW, warm-up and cosine, resumable, the same for our own model and a Hugging Face one. Afterwards the writer
-writes for some passages, those of the held-out questions among them; its questions join a small index, and recall@10 with and
-without them is part of the result. Then the folder is registered (kind doc2query) for `core.retrieval.writers.open_writer`.
+trained on. AdamW, warm-up and cosine, resumable, the same for our own model and a Hugging Face one; beside it the words that
+questions about a passage are expected to hold are learnt from the same pairs. Afterwards the writer writes for some passages,
+those of the held-out questions among them; its questions join a small index, and recall@10 with and without them is part of the
+result. Then the folder is registered (kind doc2query) for `core.retrieval.writers.open_writer`.
 
     python -m training.doc2query --run-dir DIR        (config.json: core.jobs.configs_doc2query.Doc2QueryConfig)
 """
@@ -24,6 +25,7 @@ from core.errors import UserError
 from core.home import Home
 from core.jobs.configs_doc2query import Doc2QueryConfig
 from core.retrieval import retrieval_models
+from core.retrieval.writers import read_writer
 from training.causal import (
     bucketed,
     clip_and_step,
@@ -36,6 +38,7 @@ from training.causal import (
 )
 from training.doc2query_models import SCRATCH, Learner, Pair, make_learner, random_spans
 from training.doc2query_trial import try_out
+from training.question_words import learn_question_words
 from training.retrieval_pairs import Judged, Material, read_material
 from training.run import Run, main
 
@@ -68,13 +71,16 @@ def train_writer(run: Run) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     learner.save(scratch)
+    words = learn_question_words(train)
+    if words is not None:
+        words.save(scratch)
     replace_folder(scratch, target)
     metrics: dict[str, Any] = {**trained, "train_s": round(time.monotonic() - started, 1)}
 
     # the held-out questions are the only ones that the writer has not seen: they judge it
     examples: list[dict[str, Any]] = []
     if config.num_tried:
-        tried = try_out(run, learner.writer(target), material, config)
+        tried = try_out(run, read_writer(target, config.name), material, config)
         examples = tried.pop("examples")
         metrics |= tried
     manifest = {

@@ -17,7 +17,7 @@ from torch import Tensor
 from core.errors import UserError
 from core.jobs.configs_doc2query import Doc2QueryConfig
 from core.retrieval import question_model as qm
-from core.retrieval.writers import FORMAT, CopyingWriter, HubWriter, Writer, hub_source, load_hub, padded
+from core.retrieval.writers import FORMAT, CopyingWriter, hub_source, load_hub, padded
 from training.causal import IGNORED, Example, collate, completion_loss
 
 #: (question, passage)
@@ -37,7 +37,6 @@ class Learner(Protocol):
     def length(self, example: Any) -> int: ...
     def loss(self, examples: Sequence[Any], *, is_training: bool) -> Tensor: ...
     def save(self, folder: Path) -> None: ...
-    def writer(self, folder: Path) -> Writer: ...
 
 
 def random_spans(passages: Sequence[str], num: int, max_source: int, seed: int) -> list[Pair]:
@@ -97,14 +96,8 @@ class Copying:
         dropout = self._dropout if is_training else 0.0
         return qm.loss(self.parameters, self.shape, rows, copies, padded(inputs), padded(targets), dropout)
 
-    def _trained(self) -> CopyingWriter:
-        return CopyingWriter({name: w.detach() for name, w in self.parameters.items()}, self.shape, self.vocabulary)
-
     def save(self, folder: Path) -> None:
-        self._trained().save(folder)
-
-    def writer(self, folder: Path) -> Writer:
-        return self._trained()
+        CopyingWriter({name: w.detach() for name, w in self.parameters.items()}, self.shape, self.vocabulary).save(folder)
 
 
 class Hub:
@@ -154,7 +147,3 @@ class Hub:
         form = "seq2seq" if self.is_seq2seq else "causal"
         about = {"format": FORMAT, "form": form, "max_source": self._config.max_source, "max_target": self._config.max_target}
         (folder / "writer.json").write_text(json.dumps(about), encoding="utf-8")
-
-    def writer(self, folder: Path) -> Writer:
-        about = json.loads((folder / "writer.json").read_text(encoding="utf-8"))
-        return HubWriter(folder, about, "", "")

@@ -19,7 +19,7 @@ from core.jobs.configs_doc2query import Doc2QueryConfig
 from core.retrieval.chunk import Chunk
 from core.retrieval.index import Index, build_index, load_index
 from core.retrieval.metrics import METRICS, mean
-from core.retrieval.question_filter import finding_their_own, with_passages
+from core.retrieval.question_filter import finding_their_own, with_passages, with_words
 from core.retrieval.writers import Writer
 from training.retrieval_pairs import Judged, Material
 from training.run import Run
@@ -32,9 +32,9 @@ REPORTED = ("recall@10", "mrr@10", "ndcg@10")
 
 
 def try_out(run: Run, writer: Writer, material: Material, config: Doc2QueryConfig) -> dict[str, Any]:
-    """Recall@10, MRR@10 and nDCG@10 without questions and with them in either form, the gains' intervals, and examples.
+    """Recall@10, MRR@10 and nDCG@10 without questions and with them in each form, the gains' intervals, and examples.
 
-    `entries` is the form with the larger gain in recall@10 (then nDCG@10), or "none" when neither gains.
+    `entries` is the form with the larger gain in recall@10 (then nDCG@10), or "none" when none gains.
     """
     ids = choose_passages(material, config.num_tried, config.seed)
     texts = [material.passages[i] for i in ids]
@@ -46,6 +46,8 @@ def try_out(run: Run, writer: Writer, material: Material, config: Doc2QueryConfi
         plain = small_index(ids, texts, {}, Path(scratch) / "plain")
         kept = finding_their_own(plain, all_of_them)
         forms: dict[str, dict[int, list[str]]] = {"alone": kept, "with_passage": with_passages(all_of_them, texts)}
+        if writer.words is not None:
+            forms["with_words"] = with_words(all_of_them, writer.words, texts)
         before = score(plain, judged)
         after = {form: score(small_index(ids, texts, entries, Path(scratch) / form), judged) for form, entries in forms.items()}
     num_written = sum(map(len, written))

@@ -35,7 +35,7 @@ from core.retrieval.judged import JudgedSet, key_of, read_beir, read_corpus, rea
 from core.retrieval.ladder import MAIN, SHAPE, Available, Report, mean_of, step_of
 from core.retrieval.metrics import METRICS, Threshold, definition, gold_kind
 from core.retrieval.plans import Plan
-from core.retrieval.question_filter import finding_their_own, with_passages
+from core.retrieval.question_filter import finding_their_own, with_passages, with_words
 from core.retrieval.rerankers import open_reranker
 from core.retrieval.slices import kinds_of, slices
 from core.retrieval.writers import open_writer
@@ -156,8 +156,6 @@ def open_measured(run: Run, config: EvaluateRetrievalConfig, folder: Path | None
         about = {"name": folder.name, "questions_from": config.questions}
         questions, form = questions_for(run, config, folder, chunks)
         plain = run.dir / "index-plain" if form == "alone" else target
-        if form == "with_passage":
-            questions = with_passages(questions, [searchable(chunk) for chunk in chunks])
         build_index(chunks, plain, about, questions={} if form == "alone" else questions, encoder=encoder)
         if form == "alone":  # a short question must lead to its own passage, as the index job has it
             kept = finding_their_own(load_index(plain), questions, encoder=encoder)
@@ -168,8 +166,8 @@ def open_measured(run: Run, config: EvaluateRetrievalConfig, folder: Path | None
 
 
 def questions_for(run: Run, config: EvaluateRetrievalConfig, folder: Path, chunks: list[Chunk]) -> tuple[dict[int, list[str]], str]:
-    """Pseudo-questions per chunk, and the form of their entries: a writer's, in the form that its trial found better, or the set's
-    training questions as they are, at the first chunk of their document."""
+    """What is to be searched beside each chunk, and the form of it: a writer's questions in the form that its trial found best
+    ("alone": still to be filtered), or the set's training questions as they are, at the first chunk of their document."""
     if not config.questions:
         return {}, ""
     if config.questions == "train_pairs":
@@ -184,7 +182,10 @@ def questions_for(run: Run, config: EvaluateRetrievalConfig, folder: Path, chunk
 
     written = write_questions(writer, passages, config.num_questions, run.dir / "written.jsonl", on_batch)
     questions = {number: texts for number, text in enumerate(passages) if (texts := written[key_of_passage(text)])}
-    return questions, measured_form(config.questions)
+    form = measured_form(config.questions)
+    if form == "with_words" and writer.words is not None:
+        return with_words(questions, writer.words, passages), form
+    return (questions if form == "alone" else with_passages(questions, passages)), form
 
 
 def passages_by_place(index: Index, judged: JudgedSet) -> dict[str, str]:

@@ -28,10 +28,10 @@ from core.retrieval.encoders import open_encoder
 from core.retrieval.entries import searchable
 from core.retrieval.index import Index, build_index, load_index, update_index
 from core.retrieval.prune import prune, read_stats
-from core.retrieval.question_filter import EntryForm, finding_their_own, with_passages
+from core.retrieval.question_filter import EntryForm, finding_their_own, with_passages, with_words
 from core.settings import ROOT
 from training.index_changes import Changes, changes_of
-from training.index_questions import QuestionFigures, Writer, check_writer, entry_form, key_of, write_questions, writer_named
+from training.index_questions import QuestionFigures, Writer, check_writer, entry_form, key_of, words_of, write_questions, writer_named
 from training.index_stage import Chunking, Stage, settings_of
 from training.index_vectors import KeptVectors
 from training.run import Run, main
@@ -178,7 +178,9 @@ class _Job:
             kept = finding_their_own(built, asked, self.config.question_depth, self.encoder, on_batch)
             num_kept = sum(map(len, kept.values()))
         else:
-            kept = with_passages(asked, {number: searchable(built.chunk(number)) for number in asked})
+            passages = {number: searchable(built.chunk(number)) for number in asked}
+            words = words_of(self.writer) if self.entry_form == "with_words" else None
+            kept = with_words(asked, words, passages) if words else with_passages(asked, passages)
             num_kept = num_written
         new = QuestionFigures(self.writer.name, self.config.num_questions, num_written, num_kept, self.config.question_depth)
         target = self.scratch.with_name(f"{self.scratch.name}-questions")

@@ -22,7 +22,8 @@ from core.errors import UserError
 from core.i18n import translate
 from core.records import Message
 from core.retrieval import retrieval_models
-from core.retrieval.question_filter import EntryForm
+from core.retrieval.question_filter import FORMS, EntryForm
+from core.retrieval.question_words import QuestionWords
 from core.retrieval.tokens import CJK, normalise, tokenise
 
 BATCH = 32
@@ -91,7 +92,7 @@ def writer_named(name: str) -> Writer:
 def entry_form(name: str) -> EntryForm:
     """How this writer's questions become entries: as its own trial on held-out questions found best (training.doc2query).
 
-    Raises UserError("index.writer_does_not_help") for one whose trial found neither form better than no questions.
+    Raises UserError("index.writer_does_not_help") for one whose trial found no form better than no questions.
     """
     if _found_form(name) == "none":
         raise UserError("index.writer_does_not_help", writer=name)
@@ -100,7 +101,14 @@ def entry_form(name: str) -> EntryForm:
 
 def measured_form(name: str) -> EntryForm:
     """As `entry_form`, but for measuring: a writer that helped in no form is measured in the one that can harm least."""
-    return "alone" if _found_form(name) == "alone" else "with_passage"
+    found = _found_form(name)
+    return next((form for form in FORMS if form == found), "with_passage")
+
+
+def words_of(writer: Writer) -> QuestionWords | None:
+    """The words that a writer of ours expects in questions about a passage; None for any other."""
+    found = getattr(writer, "words", None)
+    return found if isinstance(found, QuestionWords) else None
 
 
 def _found_form(name: str) -> str:

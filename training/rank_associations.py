@@ -1,7 +1,7 @@
 """What the feature reranker knows beyond the two texts: how rare tokens are, and which answer words go with which question words.
 
-Associations are IBM model 1 (Brown et al., 1993) from answer to question, fitted by expectation-maximisation on question-passage
-pairs (as in translation models of retrieval: Berger and Lafferty, SIGIR 1999). Called by training.reranker.
+Associations are IBM model 1 (training.ibm_model_1) from answer to question, fitted on question-passage pairs (as in translation
+models of retrieval: Berger and Lafferty, SIGIR 1999). Called by training.reranker.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from core.retrieval.rank_features import ASSOCIATED, Associations, Rarity, both_views
 from core.retrieval.tokens import singles, tokenise
+from training.ibm_model_1 import fit
 
-NUM_ROUNDS = 5
 #: a word of fewer questions, or of fewer passages, has no associations
 MIN_QUESTIONS, MIN_PASSAGES = 3, 5
 #: smaller probabilities are forgotten: they are chance, and most of the table
@@ -36,10 +36,7 @@ def rarity_of(texts: Iterable[str]) -> Rarity:
 
 
 def learn_associations(pairs: Sequence[tuple[str, str]]) -> Associations | None:
-    """Fit on (question, passage) pairs; None when they are too few to share any words.
-
-    Memory: one number per (question word, passage word) of every pair, about 300 MB for 10,000 Chinese pairs.
-    """
+    """Fit on (question, passage) pairs; None when they are too few to share any words."""
     rows = [(list(dict.fromkeys(both_views(question))), words_of(passage)) for question, passage in pairs]
     asked_in, answered_in = Counter[str](), Counter[str]()
     for question, passage in rows:
@@ -50,22 +47,12 @@ def learn_associations(pairs: Sequence[tuple[str, str]]) -> Associations | None:
     answer_ids = {token: i for i, token in enumerate([NOTHING, *kept])}
     if not asked_ids or not kept:
         return None
-    cells, words, num_words = [], [], 0
+    ids = []
     for question, passage in rows:
         asked = np.array([asked_ids[token] for token in question if token in asked_ids], dtype=np.int64)
-        answer = np.array([0, *(answer_ids[token] for token in passage if token in answer_ids)], dtype=np.int64)
-        cells.append((answer[None, :] * len(asked_ids) + asked[:, None]).ravel())
-        words.append(np.repeat(np.arange(num_words, num_words + len(asked)), len(answer)))
-        num_words += len(asked)
-    keys, cell_of = np.unique(np.concatenate(cells), return_inverse=True)
-    word_of = np.concatenate(words)
-    answer_of, asked_of = keys // len(asked_ids), keys % len(asked_ids)
-    chance = np.ones(len(keys))
-    for _ in range(NUM_ROUNDS):
-        share = chance[cell_of]
-        share /= np.bincount(word_of, share, minlength=num_words)[word_of]
-        expected = np.bincount(cell_of, share, minlength=len(keys))
-        chance = expected / np.maximum(np.bincount(answer_of, expected, minlength=len(answer_ids)), 1e-12)[answer_of]
+        ids.append((asked, np.array([0, *(answer_ids[token] for token in passage if token in answer_ids)], dtype=np.int64)))
+    found = fit([pair for pair in ids if len(pair[0])], len(asked_ids), len(answer_ids))
+    answer_of, asked_of, chance = found.told, found.asked, found.chance
     order = np.flatnonzero(chance > MIN_CHANCE)
     order = order[np.argsort(asked_of[order], kind="stable")]
     background = np.array([asked_in[token] for token in asked_ids], dtype=float)

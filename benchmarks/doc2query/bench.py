@@ -1,12 +1,12 @@
 """Do the questions of our own writer raise recall? Train it on a public set, write for every chunk, pool, and compare.
 
-    python -m benchmarks.doc2query.bench SET --out DIR [--data ../shared/data] [--num 5] [--steps train write measure]
+    python -m benchmarks.doc2query.bench SET --out DIR [--data ../shared/data] [--num 5] [--seed 0] [--steps train write measure]
 
 SET is medquad-qa, zhmedqa or cmedir. DIR keeps what each step made (a home with the writer, questions.jsonl, report.json), so a
 step can be repeated alone. Test queries are never trained on: pairs that share their wording are excluded by the job itself.
 The report has BM25 over the originals against originals and questions pooled in one index (best entry per chunk, best chunk per
-document), with 95 % paired bootstrap intervals, for all test queries and for those none of whose relevant documents stood in a
-training pair. Results: docs/benchmarks_doc2query.md.
+document) in every form of entries, with 95 % paired bootstrap intervals, for all test queries and for those none of whose relevant
+documents stood in a training pair. Results: docs/benchmarks_doc2query.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from core.jobs.configs_doc2query import Doc2QueryConfig
 from core.retrieval.chunk import Chunk, chunk_document
 from core.retrieval.index import Index, build_index, load_index
 from core.retrieval.metrics import METRICS, mean
-from core.retrieval.question_filter import finding_their_own, with_passages
+from core.retrieval.question_filter import finding_their_own, with_passages, with_words
 from core.retrieval.writers import open_writer
 from core.settings import ROOT, load_settings
 from training.doc2query import train_writer
@@ -43,9 +43,9 @@ REPORTED = ("recall@10", "ndcg@10", "mrr@10")
 SLICE = 1000
 
 
-def train(name: str, home: Home, data: Path) -> dict[str, Any]:
+def train(name: str, home: Home, data: Path, seed: int) -> dict[str, Any]:
     """Run the job; returns its result."""
-    config = Doc2QueryConfig(name=name, pairs=str(data / name), exclude=str(data / name / "queries.jsonl"), **CONFIGS[name])
+    config = Doc2QueryConfig(name=name, pairs=str(data / name), exclude=str(data / name / "queries.jsonl"), seed=seed, **CONFIGS[name])
     folder = home.runs / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(config.model_dump_json(), encoding="utf-8")
@@ -113,6 +113,10 @@ def measure(
     started = time.monotonic()
     kept = finding_their_own(plain, dict(enumerate(written)))
     filter_s = round(time.monotonic() - started, 1)
+    words = open_writer(data.name).words
+    if words is not None:
+        pooled, about = indexed(chunks, with_words(dict(enumerate(written)), words, [c.text for c in chunks]), out / "index-pooled")
+        rows.append(row("+ 1 with_words", values_of(pooled, queries), base, keep, **about))
     for num in nums:
         first = {i: questions[:num] for i, questions in enumerate(written)}
         good = {i: [q for q in questions if q in set(kept.get(i, ()))] for i, questions in first.items()}
@@ -144,6 +148,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--num", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--nums", type=int, nargs="*", default=[1, 3, 5])
     parser.add_argument("--passage-nums", type=int, nargs="*", default=[3, 5], help="numbers of questions tried with their passage")
     parser.add_argument("--steps", nargs="*", default=["train", "write", "measure"], choices=["train", "write", "measure"])
@@ -157,7 +162,7 @@ def main() -> None:
     path = out / "report.json"
     report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"set": options.set}
     if "train" in options.steps:
-        report["training"] = train(options.set, home, options.data)
+        report["training"] = train(options.set, home, options.data, options.seed)
     if "write" in options.steps:
         report["writing"] = write(options.set, chunks, options.num, out / "questions.jsonl")
     if "measure" in options.steps:

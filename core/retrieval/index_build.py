@@ -127,9 +127,10 @@ class _Maker:
             self._put(self.store.add_question(parent, question), question, is_question=True)
 
     def _put(self, entry: int, text: str, *, is_question: bool) -> None:
+        """The vector of a question is that of its first line: behind it may stand its passage, whose vector is there already."""
         self._lexical.add(entry, text)
         if self._model:
-            self._waiting.append((entry, text, is_question))
+            self._waiting.append((entry, text.partition("\n")[0] if is_question else text, is_question))
             if len(self._waiting) >= BATCH:
                 self._encode()
 

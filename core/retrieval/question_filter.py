@@ -5,10 +5,12 @@
                    judges; here the question itself is the test)
     with_passage   one entry per chunk: all its questions and its own words behind them (docTTTTTquery's expansion, beside the
                    plain chunk instead of in its place)
+    with_words     as with_passage, but only the likeliest question, and the words that questions about this passage are
+                   expected to hold (core.retrieval.question_words)
 
-Neither is better everywhere: where people ask by name and topic (MedQuAD), short entries win by far; where a question shares
+None is better everywhere: where people ask by name and topic (MedQuAD), short entries win by far; where a question shares
 few words with its answer (Chinese consultations), short ones attract everybody else's questions and lose. The writer's trial
-measures both (training.doc2query_trial; docs/benchmarks_doc2query.md). Called by training.index, training.doc2query, benchmarks.
+measures all (training.doc2query_trial; docs/benchmarks_doc2query.md). Called by training.index, training.doc2query, benchmarks.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from typing import Literal
 
 from core.retrieval.dense import Encoder
 from core.retrieval.index import Index
+from core.retrieval.question_words import QuestionWords
 
-EntryForm = Literal["alone", "with_passage"]
+EntryForm = Literal["alone", "with_passage", "with_words"]
+FORMS: tuple[EntryForm, ...] = ("alone", "with_passage", "with_words")
 #: the chunk must be among so many
 DEPTH = 10
 #: questions encoded together, and after which progress is told
@@ -57,3 +61,16 @@ def finding_their_own(
 def with_passages(questions: Mapping[int, Sequence[str]], passages: Sequence[str] | Mapping[int, str]) -> dict[int, list[str]]:
     """One text per chunk that has questions: the questions in one line, then `passages[chunk number]`."""
     return {number: [f"{' '.join(texts)}\n{passages[number]}"] for number, texts in questions.items() if texts}
+
+
+def with_words(
+    questions: Mapping[int, Sequence[str]], words: QuestionWords, passages: Sequence[str] | Mapping[int, str]
+) -> dict[int, list[str]]:
+    """One text per chunk of `passages`: its first question, its expected words and the passage, a line each."""
+    numbered = passages.items() if isinstance(passages, Mapping) else enumerate(passages)
+    found = {}
+    for number, passage in numbered:
+        more = [*questions.get(number, ())[:1], words.of(passage)]
+        if any(more):
+            found[number] = ["\n".join([*filter(None, more), passage])]
+    return found

@@ -5,7 +5,8 @@
 
 What is written for a passage depends on the passage, the number asked for and the seed, not on its neighbours in the batch, so
 an incremental update writes what a full build would. The first question is the most likely one, the others are drawn among the
-likeliest pieces; repeated ones are dropped. Whether a question finds its own passage is checked by who builds the index.
+likeliest pieces; repeated ones are dropped. Beside them a writer of our training knows the words that questions about a passage
+are expected to hold (core.retrieval.question_words). Whether a question finds its own passage is checked by who builds the index.
 Needs torch (inside functions): called in jobs and benchmarks, never in the web process.
 """
 
@@ -22,6 +23,7 @@ import numpy as np
 
 from core.errors import Unavailable, UserError
 from core.retrieval import question_model as qm
+from core.retrieval.question_words import QuestionWords
 from core.retrieval.retrieval_models import get, weights_of
 from core.retrieval.tokens import query_tokens, tokenise
 
@@ -44,12 +46,16 @@ ROWS = 256
 
 
 class Writer(Protocol):
-    """`write` gives for each passage at most `num` different questions, the likeliest first; none for a text without words."""
+    """`write` gives for each passage at most `num` different questions, the likeliest first; none for a text without words.
+
+    `words` are those that questions about a passage are expected to hold; None for a writer that did not learn them."""
 
     @property
     def name(self) -> str: ...
     @property
     def hash(self) -> str: ...
+    @property
+    def words(self) -> QuestionWords | None: ...
     def write(self, passages: Sequence[str], num: int, seed: int = 0) -> list[list[str]]: ...
 
 
@@ -69,9 +75,10 @@ def read_writer(folder: Path, name: str, content_hash: str = "") -> Writer:
         about = json.loads((folder / "writer.json").read_text(encoding="utf-8"))
         if about["format"] != FORMAT:
             raise ValueError(f"format {about['format']}")
-        if about["form"] == "copying":
-            return CopyingWriter.read(folder, about, name, content_hash)
-        return HubWriter(folder, about, name, content_hash)
+        kind = CopyingWriter.read if about["form"] == "copying" else HubWriter
+        writer = kind(folder, about, name, content_hash)
+        writer.words = QuestionWords.read(folder)
+        return writer
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unavailable("doc2query.damaged", name=name, path=folder) from error
 
@@ -81,6 +88,7 @@ class CopyingWriter:
 
     def __init__(self, weights: qm.Weights, shape: qm.Shape, vocabulary: qm.Vocabulary, name: str = "", content_hash: str = "") -> None:
         self.name, self.hash = name, content_hash
+        self.words: QuestionWords | None = None
         self.weights, self.shape, self.vocabulary = weights, shape, vocabulary
 
     @staticmethod
@@ -177,6 +185,7 @@ class HubWriter:
 
     def __init__(self, folder: Path, about: dict[str, Any], name: str, content_hash: str) -> None:
         self.name, self.hash, self._folder = name, content_hash, folder
+        self.words: QuestionWords | None = None
         self._is_seq2seq = about["form"] == "seq2seq"
         self._max_source, self._max_target = int(about["max_source"]), int(about["max_target"])
         self._loaded: tuple[Any, Any] | None = None
