@@ -128,6 +128,16 @@ class Settings(BaseModel):
     ask_budget_ms: int = setting(
         300, "Time allowed for rewriting a question before search goes on without it.", "提问改写的时间预算（毫秒）。", ge=0
     )
+    gguf_converter: str = setting(
+        "",
+        "llama.cpp's converter for GGUF export: a folder of llama.cpp or the llama-cpp-python source package; empty uses the one fetched.",
+        "GGUF 导出所用的 llama.cpp 转换器：llama.cpp 目录或 llama-cpp-python 源码包；留空使用已下载的转换器。",
+    )
+    llama_python: str = setting(
+        "",
+        "A Python in which llama-cpp-python is built, for K-quants and for comparing exported files (docs/expansion_export.md).",
+        "已编译 llama-cpp-python 的 Python 路径，用于 K 量化与导出文件的比对（见 docs/expansion_export.md）。",
+    )
     model_server_token: str = setting(
         "", "Shared token between web and model server; made at first start when empty.", "网页与模型服务之间的令牌。", secret=True
     )

@@ -1,7 +1,8 @@
 """The instruction that asks a model for an expansion: its versions, and the one in force.
 
 A search proposes, a person decides: nothing that a job found is used before an engineer or administrator put it in force with a
-reason, and going back is doing so again with the earlier one. Export, Ask and evaluation ask `current()`.
+reason, and going back is doing so again with the earlier one. An instruction is in force for the model that it was measured with
+and for no other: a model that was trained on the shipped instruction answers best to that. Ask and export ask `current()`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sqlalchemy.orm import Session
 from core import audit
 from core.errors import NotFound, UserError
 from core.expansion.schema import DEFAULT
-from core.models import require_role
+from core.models import get_version, require_role
 from core.records import Role
 from db import tables as t
 from db.engine import read_session, write_session
@@ -39,19 +40,19 @@ class PromptShown:
     is_in_force: bool
 
 
-def current() -> str:
-    """The instruction in force: the newest that a person chose, else the shipped one."""
+def current(model: str) -> str:
+    """The instruction in force for a model version: the newest that a person chose for it, else the shipped one."""
     with read_session() as session:
-        row = _in_force(session)
+        row = _in_force(session, model)
         return row.text if row else DEFAULT
 
 
 def listing() -> list[PromptShown]:
     """Every version, newest first, the shipped one last."""
     with read_session() as session:
-        in_force = _in_force(session)
         shown = []
         for row in session.scalars(select(t.ExpansionPrompt).order_by(t.ExpansionPrompt.id.desc())):
+            in_force = _in_force(session, row.model)
             author = session.get(t.User, row.created_by) if row.created_by else None
             shown.append(
                 PromptShown(
@@ -59,7 +60,7 @@ def listing() -> list[PromptShown]:
                     row.created_at, in_force is not None and row.id == in_force.id,
                 )
             )  # fmt: skip
-        return [*shown, PromptShown(0, DEFAULT, "shipped", "", {}, None, "", None, in_force is None)]
+        return [*shown, PromptShown(0, DEFAULT, "shipped", "", {}, None, "", None, not any(one.is_in_force for one in shown))]
 
 
 def keep(text: str, *, origin: str, model: str, scores: dict[str, Any], job_id: int | None, created_by: int | None = None) -> int:
@@ -77,19 +78,28 @@ def keep(text: str, *, origin: str, model: str, scores: dict[str, Any], job_id: 
         return row.id
 
 
-def apply(prompt_id: int, *, by: int, reason: str) -> None:
-    """Put a version in force (0: the shipped one). Raises Forbidden, NotFound("expansion_export.no_prompt"),
-    UserError("expansion_export.reason_missing")."""
+def apply(prompt_id: int, *, by: int, reason: str, model: str = "") -> None:
+    """Put a version in force for the model it was measured with, or the shipped one (0) for `model`.
+
+    Raises Forbidden, NotFound("expansion_export.no_prompt" / "models.no_such_version"), UserError("expansion_export.reason_missing").
+    """
     if not reason.strip():
         raise UserError("expansion_export.reason_missing")
     with write_session() as session:
         actor = require_role(session.get(t.User, by), Role.ENGINEER, Role.ADMIN)
-        if prompt_id and session.get(t.ExpansionPrompt, prompt_id) is None:
+        row = session.get(t.ExpansionPrompt, prompt_id) if prompt_id else None
+        if prompt_id and row is None:
             raise NotFound("expansion_export.no_prompt", id=prompt_id)
-        session.add(t.ExpansionPromptUse(prompt_id=prompt_id or None, reason=reason.strip(), created_by=actor.id))
-        audit.record(session, "apply_expansion_prompt", "expansion_prompt", prompt_id, actor_id=actor.id, reason=reason.strip())
+        name = row.model if row else get_version(session, model).name
+        use = t.ExpansionPromptUse(prompt_id=row.id if row else None, model=name, reason=reason.strip(), created_by=actor.id)
+        session.add(use)
+        detail = {"model": name, "text": row.text if row else DEFAULT}
+        audit.record(
+            session, "apply_expansion_prompt", "expansion_prompt", prompt_id, actor_id=actor.id, detail=detail, reason=reason.strip()
+        )
 
 
-def _in_force(session: Session) -> t.ExpansionPrompt | None:
-    use = session.scalar(select(t.ExpansionPromptUse).order_by(t.ExpansionPromptUse.id.desc()).limit(1))
+def _in_force(session: Session, model: str) -> t.ExpansionPrompt | None:
+    uses = select(t.ExpansionPromptUse).where(t.ExpansionPromptUse.model == model).order_by(t.ExpansionPromptUse.id.desc())
+    use = session.scalar(uses.limit(1))
     return session.get(t.ExpansionPrompt, use.prompt_id) if use and use.prompt_id else None

@@ -21,7 +21,7 @@ class ExpansionPrompt(Base):
     #: "search" (a job found it) or "person"
     origin: Mapped[short]
     #: the model that worked by it while it was measured
-    model: Mapped[short] = mapped_column(default="")
+    model: Mapped[short]
     scores: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), default=None)
     created_by: Mapped[int | None] = mapped_column(ForeignKey("users.id"), default=None)
@@ -29,12 +29,13 @@ class ExpansionPrompt(Base):
 
 
 class ExpansionPromptUse(Base):
-    """A person put a version in force; the newest counts. `prompt_id` NULL goes back to the shipped instruction."""
+    """A person put a version in force for a model; the newest counts. `prompt_id` NULL goes back to the shipped instruction."""
 
     __tablename__ = "expansion_prompt_uses"
 
     id: Mapped[pk] = mapped_column(init=False)
     prompt_id: Mapped[int | None] = mapped_column(ForeignKey("expansion_prompts.id"), default=None)
+    model: Mapped[short]
     reason: Mapped[str]
     created_by: Mapped[int] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)

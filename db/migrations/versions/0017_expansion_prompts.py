@@ -32,6 +32,7 @@ def upgrade() -> None:
         "expansion_prompt_uses",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("prompt_id", sa.Integer(), nullable=True),
+        sa.Column("model", sa.String(length=200), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("created_by", sa.Integer(), nullable=False),
         sa.Column("created_at", db.base.UtcDateTime(timezone=True), nullable=False),
