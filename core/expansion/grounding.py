@@ -4,12 +4,14 @@ The rubric reads form only, so well-formed nonsense pleases it ("metformin banan
 with judgements, both without any word list and in either language:
 
     found     every line is searched by itself (lex by BM25; vec and hyde by an encoder where there is one, else by BM25), the lists
-              are fused by reciprocal rank, and the relevant passages should stand at the top: 1 / (1 + (rank - 1) / 30)
+              are fused by reciprocal rank, and the relevant passages should stand near the top (`closeness`). Half of it counts
+              as it is, half against what the query alone finds: some queries are hard, and that is not the expansion's fault
     on topic  words that the lines add to the query should live where the answer lives: in the relevant passage, or more often
               than by chance in the passages closest to it. Weighted by inverse document frequency; 1 from ON_TOPIC on
 
-`value` = found x on topic (its third power below ON_TOPIC): nonsense beside one good keyword still finds the passage by that keyword, and fails the second.
-Invariant: a query without a known relevant passage is not judged (None), never zero. Called through `core.expansion.reward.score`.
+`value` = found x on topic (its third power below ON_TOPIC). Nonsense beside one good keyword still finds the passage by that
+keyword, and fails the second. Invariant: a query without a known relevant passage is not judged (None), never zero.
+Called through `core.expansion.reward.score`.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from core.retrieval.tokens import normalise, query_tokens, tokenise
 #: how far down a list is looked, and the rank at which a find is worth half
 DEPTH = 200
 HALF_RANK = 30
+LEAST = 1 / (1 + DEPTH / HALF_RANK)
 #: share of the added words (by weight) that must belong to the topic; measured on correct and planted expansions of both
 #: languages (docs/benchmarks_expansion.md); below it the term falls with the third power
 ON_TOPIC = 0.35
@@ -71,7 +74,7 @@ class Grounding:
             return None
         rankings = [self.search(line) for line in parsed.lines]
         fused = [document for document, _ in rrf(rankings)]
-        found = closeness(fused, relevant)
+        found = self._found(query, fused, relevant)
         shares, strays = zip(*(self._on_topic(query, line.text) for line in parsed.lines), strict=True)
         weights = [sum(pair) for pair in shares]
         share = (sum(good for good, _ in shares) + PRIOR) / (sum(weights) + PRIOR)
@@ -88,6 +91,13 @@ class Grounding:
             notes.append(Deduction(None, "grounding", -1.0, "reason_found_at", {"rank": rank or f">{DEPTH}"}))
         facts = {"rank": rank, "plain_rank": self.plain_rank(query), "found": found, "on_topic": share, "relevant": len(relevant)}
         return Grounded(found * on_topic, tuple(notes), facts)
+
+    def _found(self, query: str, fused: Sequence[str], relevant: Collection[str]) -> float:
+        near = closeness(fused, relevant)
+        plain = closeness(self.search(Line("lex", query)), relevant)
+        if not near and not plain:
+            return 0.25  # beyond what is looked at, with and without the lines: they are neither praised nor blamed
+        return 0.5 * near + 0.5 * min(1.0, near / max(plain, LEAST))
 
     def plain_rank(self, query: str) -> int | None:
         """Rank of the best relevant document under the query alone; None beyond DEPTH."""
