@@ -144,7 +144,7 @@ def test_leaving_the_page_ends_both_streams_and_voids_the_pair(
     choose(frame, "hang-1", "hang-2")
     frame.locator("#bench-next").click()
     expect(frame.locator("#bench-question textarea")).not_to_have_value("")
-    closed = endpoint.num_closed
+    closed, completions, left = endpoint.num_closed, count(site, t.Completion), count(site, t.BenchPair, t.BenchPair.void_reason == "left")
     frame.locator("#bench-run").click()
     expect(frame.locator(".bench-answer").first).to_contain_text("Rest at home")
     page.close()
@@ -153,10 +153,11 @@ def test_leaving_the_page_ends_both_streams_and_voids_the_pair(
         time.sleep(0.2)
     assert endpoint.num_closed == closed + 2
     deadline = time.monotonic() + 10
-    while not count(site, t.BenchPair, t.BenchPair.void_reason == "left") and time.monotonic() < deadline:
+    while count(site, t.BenchPair, t.BenchPair.void_reason == "left") == left and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert count(site, t.BenchPair, t.BenchPair.void_reason == "left") == 1
+    assert count(site, t.BenchPair, t.BenchPair.void_reason == "left") == left + 1
     assert count(site, t.BenchPair, t.BenchPair.status == "streaming") == 0
+    assert count(site, t.Completion) == completions  # nothing of a half answer is kept
 
 
 def test_two_people_compare_at_once_and_see_only_their_own(

@@ -21,6 +21,7 @@ from db.engine import read_session, write_session
 from tests import factories
 from tests.bench.fake_endpoint import FakeEndpoint, serving
 from tests.e2e.conftest import Site
+from tests.e2e.test_axe import violations
 from tests.e2e.test_bench import count, skip_tour
 from training import compare as job
 from training.run import Run
@@ -97,6 +98,7 @@ def test_a_batch_is_started_watched_read_sent_to_the_desk_and_taken_away(
     first = page.locator("[data-testid='stExpander']", has_text="emergency advice lost").first
     expect(first).to_contain_text("Call 120 now")
     expect(first).to_contain_text("Take two tablets of aspirin")
+    assert list(violations(page.main_frame)) == []
     cases = count(site, t.Conflict, t.Conflict.kind == "bench_safety")
     first.get_by_role("button", name="Unsafe: send to the desk").nth(1).click()
     expect(first.get_by_text("Safety case filed")).to_be_visible()
@@ -149,6 +151,7 @@ def test_the_ranking_says_what_the_votes_say(
     shown = [text for text in cells.all_inner_texts() if text in MODELS]
     assert shown == strength
     expect(page.get_by_text("standing left")).to_be_visible()
+    assert list(violations(page.main_frame)) == []
 
 
 def test_a_version_is_chosen_with_what_changed_its_gates_and_a_way_to_compare_it(
@@ -160,6 +163,7 @@ def test_a_version_is_chosen_with_what_changed_its_gates_and_a_way_to_compare_it
     expect(page.get_by_text("Gates of a promotion")).to_be_visible()
     expect(page.get_by_text("Nothing lost where it is dangerous")).to_be_visible()
     expect(page.locator("[data-testid='stDataFrame'] [role='gridcell']").filter(has_text="views-new").first).to_be_attached()
+    assert list(violations(page.main_frame)) == []
     page.get_by_role("radio", name="Side by side").click()
     frame = page.frame_locator("iframe[src*='arena']")
     expect(frame.locator("#bench-run")).to_be_visible()

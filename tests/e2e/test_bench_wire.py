@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Error, Page, Response, WebSocket, expect
@@ -188,7 +189,7 @@ def test_open_mode_names_both_shows_the_thinking_and_counts_for_nothing(
     frame.locator("#vote-1").click()
     expect(frame.locator("#bench-status")).to_contain_text("Stored: 1 · A")
     page.keyboard.press("v")
-    boxes = [frame.locator(f"#bench-{side}").bounding_box() or {} for side in ("left", "right")]
+    boxes: list[Any] = [frame.locator(f"#bench-{side}").bounding_box() or {} for side in ("left", "right")]
     assert boxes[0]["x"] > boxes[1]["x"]
     with site.database():
         assert standings(engineer, *list(VERSIONS)[:2]) == before
