@@ -80,7 +80,7 @@ class Searcher:
         found = self.retriever.search(question, max(top_k, DEPTH), pseudo_doc=pseudo_doc, expansions=expansions)
         weight = self.index.weight
         if self.calibration:
-            said = self.calibration.support(signs_of(question, found, weight))
+            said = self.calibration.support(signs_of(question, found, weight, self.retriever.reranker))
         else:
             said = support(corrected(question, found.corrections), [hit.chunk for hit in found.hits[:DEPTH]], weight, found.mentions)
         measured = self.calibration.threshold if self.calibration else THRESHOLD
@@ -141,6 +141,8 @@ def open_searcher(index: str = "guidelines", changes: Mapping[str, Any] | None =
         except UserError as error:
             notes.append(("ask.note_rerank_failed", {"reason": error}))
     retriever = Retriever(opened, encoder, reranker, plan, glossary_of(home, index))
+    if calibration is not None and not calibration.fits(plan):
+        calibration = None
     return Searcher(shown, opened, retriever, calibration, tuple(notes), served)
 
 

@@ -40,9 +40,10 @@ def run_calibrate_ask(run: Run) -> None:
         raise UserError("ask.too_few_judged", num=len(judged), needed=4 * MIN_QUESTIONS, index=config.index)
     fitted, held_out = (looked_at(run, searcher, half, sum(map(len, halves[:i])), len(judged)) for i, half in enumerate(halves))
     wanted = config.max_false_answer
-    calibration = fit(*fitted, max_false_answer=wanted, set=folder.name, index_version=searcher.shown.version)
+    plan = replace(searcher.plan, min_support=None).to_json()
+    calibration = fit(*fitted, max_false_answer=wanted, set=folder.name, index_version=searcher.shown.version, plan=plan)
     measured = rates(calibration, *held_out)
-    curve = [asdict(rates(fit(*fitted, max_false_answer=share), *held_out)) for share in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)]
+    curve = [asdict(rates(fit(*fitted, max_false_answer=share), *held_out)) for share in (0.05, 0.1, 0.2, 0.3, 0.5)]
     is_good = measured.false_unknown <= config.max_false_unknown
     if is_good:
         kept = replace(calibration, about={**calibration.about, "max_false_answer": wanted, "rates": asdict(measured)})

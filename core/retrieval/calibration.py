@@ -15,7 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from core.retrieval.chunk import Chunk
+from core.retrieval.entries import searchable
 from core.retrieval.glossary import Mention
+from core.retrieval.plans import Plan
+from core.retrieval.rank_features import NAMES
+from core.retrieval.rerankers import FeatureReranker, Reranker
 from core.retrieval.rewrite import corrected
 from core.retrieval.search import Retrieved, Retriever
 from core.retrieval.support import Weight, covered, foreign_share, subject, support, words_of
@@ -32,6 +37,8 @@ ROUNDS = 50
 #: largest factor of BM25 on a term's weight: k1 + 1
 SATURATION = 2.2
 SINGLES_WEIGHT = 1.5
+#: what the signals of a feature reranker say of a passage by itself, looked at in the first passage and in the best of all
+MATCHES = ("coverage_window", "coverage_lead", "run", "density", "association", "association_unmatched")
 SIGNS = (
     "coverage",
     "rarest",
@@ -45,16 +52,22 @@ SIGNS = (
     "dense",
     "dense_gap",
     "rerank",
+    "rerank_gap",
+    "rerank_share",
     "named",
     "foreign",
+    *(f"{name}_{place}" for name in MATCHES for place in ("first", "best")),
 )
 
 Signs = Mapping[str, float]
+#: beside the signs of a judged question: was a right passage among those shown?
+IS_SHOWN = "is_shown"
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What a threshold does. `false_answer`: unanswerable but answered; `false_unknown`: the passage is there but "unknown"."""
+    """What a threshold does. `false_answer`: unanswerable but answered; `false_unknown`: the passage is there but "unknown";
+    `false_unknown_shown`: the same among the `num_shown` questions whose right passage was among those shown (None: not known)."""
 
     threshold: float
     false_answer: float
@@ -63,6 +76,8 @@ class Rates:
     false_unknown_interval: tuple[float, float]
     num: int
     auc: float
+    num_shown: int = 0
+    false_unknown_shown: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +100,10 @@ class Calibration:
             z += weight * (signs[name] - mean) / scale
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, z))))
 
+    def fits(self, plan: Plan) -> bool:
+        """Was it measured with this way of searching? Signs of another mean something else."""
+        return bool(self.about.get("plan", {}) == replace(plan, min_support=None).to_json())
+
     def to_json(self) -> dict[str, Any]:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
@@ -95,8 +114,8 @@ class Calibration:
         return cls(**values)
 
 
-def signs_of(question: str, found: Retrieved, weight: Weight) -> dict[str, float]:
-    """The signs of a search, each a plain number; 0 where a leg did not run."""
+def signs_of(question: str, found: Retrieved, weight: Weight, reranker: Reranker | None = None) -> dict[str, float]:
+    """The signs of a search, each a plain number; 0 where a leg did not run. `reranker` is the one that searched."""
     question = corrected(question, found.corrections)
     chunks = [hit.chunk for hit in found.hits[:DEPTH]]
     lexical = next((ranking for name, ranking in found.stages.items() if name.startswith("lexical:")), [])
@@ -109,7 +128,8 @@ def signs_of(question: str, found: Retrieved, weight: Weight) -> dict[str, float
     rare = sorted(dict.fromkeys(wanted), key=weight, reverse=True)[:NUM_RARE]
     shares = [covered(wanted, text, weight) for text in texts] or [0.0]
     entries = [frozenset(subject(door.entry)) for hit in found.hits[:DEPTH] for door in hit.doors if door.entry]
-    rerank = found.stages.get("rerank", [])
+    rerank = [score for _, score in found.stages.get("rerank", [])]
+    matches = _matches(question, chunks, reranker)
     return {
         "coverage": support(question, chunks, weight, found.mentions),
         "named": len({m.term for m in found.mentions if chunks and _is_named(m, texts[0])}) / max(1, len({m.term for m in found.mentions})),
@@ -124,7 +144,10 @@ def signs_of(question: str, found: Retrieved, weight: Weight) -> dict[str, float
         "length": math.log1p(len(pairs)),
         "dense": dense[0][1] if dense else 0.0,
         "dense_gap": dense[0][1] - dense[1][1] if len(dense) > 1 else 0.0,
-        "rerank": rerank[0][1] if rerank else 0.0,
+        "rerank": rerank[0] if rerank else 0.0,
+        "rerank_gap": rerank[0] - rerank[1] if len(rerank) > 1 else 0.0,
+        "rerank_share": 1 / sum(math.exp(max(-50.0, score - rerank[0])) for score in rerank) if rerank else 0.0,
+        **matches,
     }
 
 
@@ -135,7 +158,9 @@ def pairs_of(retriever: Retriever, judged: Sequence[tuple[str, Collection[int]]]
     nothing: frozenset[int] = frozenset()
     for question, right in judged:
         for place, without in ((present, nothing), (absent, frozenset(right))):
-            place.append(signs_of(question, retriever.search(question, DEPTH, without=without), retriever.index.weight))
+            found = retriever.search(question, DEPTH, without=without)
+            signs = signs_of(question, found, retriever.index.weight, retriever.reranker)
+            place.append({**signs, IS_SHOWN: float(any(hit.number in right for hit in found.hits[:DEPTH]))})
     return present, absent
 
 
@@ -177,9 +202,22 @@ def rates(calibration: Calibration, present: Sequence[Signs], absent: Sequence[S
     gone = np.array([calibration.support(row) for row in absent])
     answered, unknown = int((gone >= at).sum()), int((there < at).sum())
     wins = (there[:, None] > gone[None, :]).mean() + 0.5 * (there[:, None] == gone[None, :]).mean()
+    shown = np.array([bool(row.get(IS_SHOWN)) for row in present])
     return Rates(
-        at, answered / len(gone), unknown / len(there), wilson(answered, len(gone)), wilson(unknown, len(there)), len(there), float(wins)
-    )
+        at, answered / len(gone), unknown / len(there), wilson(answered, len(gone)), wilson(unknown, len(there)), len(there), float(wins),
+        int(shown.sum()), float((there[shown] < at).mean()) if shown.any() else None,
+    )  # fmt: skip
+
+
+def _matches(question: str, chunks: Sequence[Chunk], reranker: Reranker | None) -> dict[str, float]:
+    """MATCHES in the first of `chunks` and the highest in any; 0 without a reranker that knows them."""
+    found = {f"{name}_{place}": 0.0 for name in MATCHES for place in ("first", "best")}
+    if isinstance(reranker, FeatureReranker) and chunks:
+        rows = reranker.signals(question, [searchable(chunk) for chunk in chunks])
+        for name in MATCHES:
+            values = rows[:, NAMES.index(name)]
+            found |= {f"{name}_first": float(values[0]), f"{name}_best": float(values.max())}
+    return found
 
 
 def _is_named(mention: Mention, text: Collection[str]) -> bool:
