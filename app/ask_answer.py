@@ -70,6 +70,8 @@ class AnswerOut(BaseModel):
     index: dict[str, Any]
     notes: list[str]
     timings_ms: dict[str, float]
+    #: what the plan's expander did (model, status, lines, ms, budget_ms); empty without one
+    expansion: dict[str, Any]
     event_id: int | None
     explained: Explained | None = None
 
@@ -86,6 +88,7 @@ class AnswerOut(BaseModel):
             "threshold",
             "index",
             "timings_ms",
+            "expansion",
             "event_id",
         )
         return cls(

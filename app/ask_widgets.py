@@ -106,6 +106,7 @@ def steps(result: AskResult, *, with_stages: bool) -> None:
         if result.pseudo_doc:
             st.caption(t("ask.pseudo_doc"))
             st.text(result.pseudo_doc)
+        expansion_lines(result)
         st.caption(t("ask.support", support=f"{result.support:.2f}", threshold=f"{result.threshold:.2f}"))
         timings(result.timings_ms)
         about = result.index
@@ -121,6 +122,15 @@ def steps(result: AskResult, *, with_stages: bool) -> None:
         if with_stages:
             timings(result.search_ms)
             stages(result)
+
+
+def expansion_lines(result: AskResult) -> None:
+    """The lines that were searched beside the question; what went wrong stands among the notes."""
+    about = result.expansion
+    if about.get("lines"):
+        st.caption(t(f"expansion_export.lines_{about['status']}", model=about["model"], ms=round(about["ms"])))
+        for line in about["lines"]:
+            st.text(wording_text(line))
 
 
 def timings(laps: dict[str, float]) -> None:

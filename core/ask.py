@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -18,11 +19,13 @@ from core import model_client, retrieval_trials
 from core.ask_rewriting import rewriting
 from core.completions import split_completion
 from core.errors import UserError
+from core.expansion.expander import Expanded, open_expander
 from core.home import Home, current_home
 from core.i18n import error_text, translate
 from core.models import all_versions, get_version, serving_version
 from core.records import Message, VersionStatus
 from core.retrieval.index import Index
+from core.retrieval.plans import Plan
 from core.retrieval.rewrite import corrected, language_of
 from core.retrieval.search import Door, Hit, Note, Watch
 from core.retrieval.support import THRESHOLD, coverage, quotes, subject
@@ -86,6 +89,8 @@ class AskResult:
     terms: tuple[tuple[str, str], ...] = ()
     stages: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     plan: dict[str, Any] = field(default_factory=dict)
+    #: what the plan's expander did: model, status, lines, ms, budget_ms; empty when the plan names none
+    expansion: dict[str, Any] = field(default_factory=dict)
     event_id: int | None = None
 
 
@@ -104,9 +109,10 @@ def ask(
 ) -> AskResult:
     """Answer a question. `model` is a version's name; None means the one that serves (or the setting serve_model).
 
-    `plan` changes fields of the index's search plan for this question; `expander` gives lines "lex: ...", "vec: ..." and
-    "hyde: ..."; `channel` says where it was asked. Raises UserError("ask.empty_question" / "ask.long_question" /
-    "ask.index_other_format" / "ask.bad_plan"), NotFound("ask.no_index" / "models.no_such_version"),
+    `plan` changes fields of the index's search plan for this question, its expander among them ("" for none); `expander` gives lines
+    "lex: ...", "vec: ..." and "hyde: ..." in the place of that; `channel` says where it was asked. Raises
+    UserError("ask.empty_question" / "ask.long_question" / "ask.index_other_format" / "ask.bad_plan"),
+    NotFound("ask.no_index" / "models.no_such_version"),
     Unavailable("ask.index_missing" / "ask.index_damaged"). A model that is down is a note.
     """
     home = current_home()
@@ -119,11 +125,19 @@ def ask(
     if version is None and (with_rewrite or with_answer):
         notes.append(("ask.note_no_model", {}))
     watch.lap("open")
-    pseudo_doc = rewriting(home, version, question, notes) if with_rewrite and version and searcher.plan.pseudo_doc else ""
+    with ThreadPoolExecutor(1) as side:  # both models are asked at once: the search waits for the slower one, not for the sum
+        waiting = side.submit(_expanded, question, searcher.plan) if not expander else None
+        pseudo_doc = rewriting(home, version, question, notes) if with_rewrite and version and searcher.plan.pseudo_doc else ""
+        watch.lap("rewrite")
+        expanded = waiting.result() if waiting else None
+    watch.lap("expand")
     if pseudo_doc and not _is_related(question, pseudo_doc, searcher.index):
         notes.append(("ask.note_rewrite_astray", {}))
         pseudo_doc = ""
-    lines = expander(question) if expander and searcher.plan.expansion else ()
+    if expanded and not expanded.lines:
+        about = {"model": expanded.model, "budget": expanded.budget_ms, "reason": expanded.reason or ""}
+        notes.append((f"expansion_export.note_{expanded.status}", about))
+    lines = expanded.texts if expanded else tuple(expander(question)) if expander and searcher.plan.expansion else ()
     watch.lap("rewrite")
     found = searcher.find(question, max(1, min(top_k, MAX_TOP_K)), pseudo_doc=pseudo_doc, expansions=lines)
     notes += found.retrieved.notes
@@ -151,6 +165,7 @@ def ask(
         terms=tuple(dict.fromkeys((_typed(question, m.written), m.term.shown(_other(m.written))) for m in retrieved.mentions)),
         stages=retrieved.stages,
         plan=searcher.plan.to_json(),
+        expansion=_about(expanded),
     )
     return _remember(result, user_id, version.id if version else None, shown.id, channel, searcher.served)
 
@@ -186,6 +201,25 @@ def _version(home: Home, name: str | None) -> t.ModelVersion | None:
             serving = None if name else serving_version(session)
             return serving or get_version(session, name or home.settings.serve_model)
         return serving_version(session)
+
+
+def _expanded(question: str, plan: Plan) -> Expanded | None:
+    """What the plan's expander wrote in time; None when there is none. Never raises: the search goes on without lines."""
+    if not plan.expander or not plan.expansion:
+        return None
+    try:
+        return open_expander(plan.expander).ask(question, budget_ms=plan.expander_budget_ms)
+    except UserError as error:
+        return Expanded(plan.expander, "failed", (), 0.0, plan.expander_budget_ms, error)
+
+
+def _about(found: Expanded | None) -> dict[str, Any]:
+    """An expansion as it is shown and remembered."""
+    if found is None:
+        return {}
+    return {
+        "model": found.model, "status": found.status, "lines": list(found.texts), "ms": found.ms, "budget_ms": found.budget_ms
+    }  # fmt: skip
 
 
 def _is_related(question: str, pseudo_doc: str, index: Index) -> bool:
@@ -282,6 +316,7 @@ def _remember(
         "support": result.support,
         "threshold": result.threshold,
         "wordings": {str(wording["name"]): wording["weight"] for wording in result.wordings},
+        **({"expansion": result.expansion} if result.expansion else {}),
     }
     event = t.AskEvent(
         query=result.query,

@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from app.ask_expansion_widgets import expander_box, expander_changes
 from app.ask_widgets import NUM_OPEN, STYLE, marked, passage_body, passage_head, question_terms, steps, understood, why
 from app.i18n import t
 from app.session import current_user, require
@@ -35,7 +36,7 @@ def run(question: str) -> None:
             top_k=int(st.session_state.get("ask_top_k", 5)),
             with_rewrite=bool(model) and bool(st.session_state.get("ask_rewrite", True)),
             with_answer=bool(model),
-            plan={name: off for name, off in SWITCHES.items() if st.session_state.get(f"ask_on_{name}") is False},
+            plan=expander_changes() | {n: off for n, off in SWITCHES.items() if st.session_state.get(f"ask_on_{n}") is False},
             channel="page",
         )
 
@@ -76,6 +77,7 @@ def show_form(is_engineer: bool) -> bool:
         st.slider(t("ask.num_passages"), 3, 10, 5, key="ask_top_k")
         st.checkbox(t("ask.rewrite"), value=True, key="ask_rewrite")
         if is_engineer:
+            expander_box(str(st.session_state.get("ask_index") or "guidelines"))
             st.caption(t("ask.switches"))
             with st.container(horizontal=True):
                 for name in SWITCHES:

@@ -27,6 +27,9 @@ class Plan:
     glossary: float = 1.0
     pseudo_doc: float = 0.5
     expansion: float = 0.5
+    #: name of the model that writes expansion lines (core.expansion.expander), empty for none, and how long the search waits for it
+    expander: str = ""
+    expander_budget_ms: int = 400
     #: the gist of a long question beside it; off, because it lowers what was measured (docs/benchmarks_ask.md)
     summary: float = 0.0
     #: correct words that the index does not know
@@ -69,17 +72,18 @@ class Plan:
 #: allowed ranges of the numbers
 RANGES: dict[str, tuple[float, float]] = {
     "lexical": (0, 10), "dense": (0, 10), "pseudo_doc": (0, 10), "expansion": (0, 10), "glossary": (0, 1), "summary": (0, 10),
+    "expander_budget_ms": (0, 60_000),
     "depth": (1, 1000), "rrf_k": (1, 1000), "rerank_top": (1, 200), "rerank_budget_ms": (0, 60_000), "rerank_weight": (0, 1),
     "min_support": (0, 1),
 }  # fmt: skip
-WHOLE = ("depth", "rrf_k", "rerank_top", "rerank_budget_ms")
+WHOLE = ("depth", "rrf_k", "rerank_top", "rerank_budget_ms", "expander_budget_ms")
 SWITCHES = ("spelling", "with_syn")
 
 
 def _checked(name: str, value: Any) -> Any:
     if name in SWITCHES and isinstance(value, bool):
         return value
-    if name == "reranker" and isinstance(value, str):
+    if name in ("reranker", "expander") and isinstance(value, str):
         return value
     if name == "dense_languages" and isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
         return tuple(value)
