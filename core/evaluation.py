@@ -243,10 +243,24 @@ def get_evaluation(session: Session, evaluation_id: int) -> t.Evaluation:
     return row
 
 
-def newest_covering(session: Session, *names: str) -> t.Evaluation | None:
-    """The newest evaluation in which every one of these versions was measured."""
+def name_in(report: EvaluationReport, version: t.ModelVersion) -> str | None:
+    """Under which name the report measured these very weights; None when it did not.
+
+    Its own name, unless that stood for other weights then (an earlier attempt of a job); else any name with the same hash of the
+    weights: a package that was brought here under a new name is still what was measured.
+    """
+    hashes = {name: measured["content_hash"] for name, measured in report["versions"].items()}
+    own = hashes.get(version.name)
+    if own is not None and (not own or not version.content_hash or own == version.content_hash):
+        return version.name
+    return next((name for name, found in hashes.items() if found and found == version.content_hash), None)
+
+
+def newest_covering(session: Session, *versions: t.ModelVersion) -> t.Evaluation | None:
+    """The newest evaluation in which the weights of every one of these versions were measured."""
     for row in session.scalars(select(t.Evaluation).order_by(t.Evaluation.id.desc()).limit(500)):
-        if set(names) <= set(report_of(row)["versions"]):
+        report = report_of(row)
+        if all(name_in(report, version) for version in versions):
             return row
     return None
 

@@ -24,7 +24,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core import safety
-from core.evaluation import EvaluationReport, report_of
+from core.evaluation import EvaluationReport, name_in, report_of
 from core.hack_reports import FILE, open_flags
 from core.home import current_home
 from core.models import Weights, serving_version
@@ -118,17 +118,18 @@ def evidence(session: Session, version: t.ModelVersion, against: t.ModelVersion 
     is_comparison = False
     for row in session.scalars(select(t.Evaluation).order_by(t.Evaluation.id.desc()).limit(500)):
         report = report_of(row)
-        if not _is_about(report, version, against):
+        name = _name_in(report, version, against)
+        if name is None:
             continue
-        comparison = next((c for c in report["comparisons"] if c["candidate"] == version.name), None)
+        comparison = next((c for c in report["comparisons"] if c["candidate"] == name), None)
         if against is not None and comparison is None:
             continue
         if newest is None:
-            newest, n, baseline = row, report["versions"][version.name]["n"], report["baseline"]
+            newest, n, baseline = row, report["versions"][name]["n"], report["baseline"]
             is_comparison = comparison is not None
         elif against is None:
             break  # without a version in service there is nothing to add up
-        asked = {int(i) for i in report["versions"][version.name]["completions"]}
+        asked = {int(i) for i in report["versions"][name]["completions"]}
         fallen = [*comparison["emergency_regressions"], *comparison["safety_regressions"]] if comparison else []
         lost += [i for i in dict.fromkeys(fallen) if i not in seen]
         red_flag |= set(report["red_flag"])
@@ -136,13 +137,11 @@ def evidence(session: Session, version: t.ModelVersion, against: t.ModelVersion 
     return Evidence(newest, n, baseline, frozenset(red_flag), tuple(lost), is_comparison)
 
 
-def _is_about(report: EvaluationReport, version: t.ModelVersion, against: t.ModelVersion | None) -> bool:
-    """Does the report measure these very weights? Other weights under the same name come from an earlier attempt of a job."""
-    if version.name not in report["versions"] or (against is not None and report["baseline"] != against.name):
-        return False
-    rows = [row for row in (version, against) if row is not None and row.name in report["versions"]]
-    hashes = [(report["versions"][row.name]["content_hash"], row.content_hash) for row in rows]
-    return all(measured == registered for measured, registered in hashes if measured and registered)
+def _name_in(report: EvaluationReport, version: t.ModelVersion, against: t.ModelVersion | None) -> str | None:
+    """Under which name the report measures these very weights, compared with those of `against` where it is given."""
+    if against is not None and (not report["baseline"] or name_in(report, against) != report["baseline"]):
+        return None
+    return name_in(report, version)
 
 
 def _measured(found: Evidence, serving: t.ModelVersion | None) -> Gate:

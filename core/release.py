@@ -232,7 +232,7 @@ def _about(
 
 def _write_texts(session: Session, home: Home, chain: Sequence[t.ModelVersion], about: dict[str, Any], scratch: Path) -> None:
     version = chain[0]
-    evaluation = newest_covering(session, version.name)
+    evaluation = newest_covering(session, version)
     report = report_of(evaluation) if evaluation else None
     if evaluation is not None:
         (scratch / "evaluation_report.json").write_text(json.dumps(evaluation.report, ensure_ascii=False, indent=1), encoding="utf-8")

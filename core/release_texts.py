@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from core import reward_configs
 from core.errors import UserError
-from core.evaluation import Comparison, EvaluationReport
+from core.evaluation import Comparison, EvaluationReport, name_in
 from core.i18n import error_text, translate
 from db import tables as t
 
@@ -75,7 +75,8 @@ def _card(
         text = word("difference", candidate=c["candidate"], baseline=report["baseline"])
         lines += ["", f"{text}: {_number(c['difference'])} ({_number(c['ci_low'])} – {_number(c['ci_high'])}, n={c['n']})"]
     lines += ["", f"## {word('regressions')}", ""]
-    lines += _regressions(report, version["name"], word("no_regressions"), word("regression"), word("not_compared"))
+    measured_as = name_in(report, chain[0]) or version["name"]
+    lines += _regressions(report, measured_as, word("no_regressions"), word("regression"), word("not_compared"))
     return "\n".join(lines)
 
 

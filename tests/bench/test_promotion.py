@@ -167,6 +167,23 @@ def test_an_evaluation_of_other_weights_does_not_count(home: Home) -> None:
     assert closed(user, "v2")["evaluation"] == "found_no_comparison"
 
 
+def test_the_same_weights_under_another_name_are_measured_already(home: Home) -> None:
+    for name in ("v1", "v2"):
+        version(home, name)
+    user = person()
+    evaluate("v1")
+    go(user, "v1")
+    hashes = {}
+    with read_session() as session:
+        hashes = {row.name: row.content_hash for row in session.scalars(select(t.ModelVersion))}
+    with write_session() as session:  # a package of v2 was brought here once more
+        factories.version(session, "sft", name="loaded", path="models/v2", content_hash=hashes["v2"])
+        factories.version(session, "sft", name="other", path="models/v2", content_hash="0" * 64)
+    evaluate("v1", "v2", hashes=hashes)
+    assert "evaluation" not in closed(user, "loaded")
+    assert closed(user, "other")["evaluation"] == "found_no_comparison"
+
+
 @pytest.mark.parametrize(
     ("manifest", "closed_gates", "warns"),
     [
