@@ -26,8 +26,6 @@ ANSWER_TIMEOUT_S = 60.0
 COMPONENT = "consilium_desk"
 #: Streamlit's name of the widget that carries a component's events, made from the component's own id (streamlit.components.v2, 1.67)
 EVENTS = "$$STREAMLIT_INTERNAL_KEY_{component}__events"
-#: how many cases of the list a reader chooses from; the list differs from reader to reader, but they do meet
-CHOICE = 25
 
 
 @dataclass
@@ -54,6 +52,7 @@ class Person:
     _listed: Any = None
     _strings_version: str = ""
     _have: set[int] = field(default_factory=set)
+    _in_hand: tuple[int, str, int] | None = None
     _component: str = ""
     _fragment: str = ""
     _page: str = ""
@@ -73,36 +72,61 @@ class Person:
         await self.socket.close()
 
     async def decide(self) -> None:
-        """Claim a case, commit a blind verdict, sign it. A case that somebody else took is left to them."""
-        if not self._open_cases():
-            await self.post({"type": "list", "case": 0})
-        open_cases = self._open_cases()[:CHOICE]
-        if not open_cases:
-            raise RuntimeError(f"{self.username} has no open case left")
-        case = self.rng.choice(open_cases)
-        self._queue = [row for row in self._queue if row["id"] != case]  # passed by, whatever becomes of it
-        token = str(uuid.uuid4())
-        claimed = await self.post({"type": "claim", "case": case, "lease_token": token})
-        if not claimed["ok"]:
-            self.num_refused += 1
-            return
+        """Commit a blind verdict, together with the claim on the next case; sign. A case that somebody else took is left to them."""
+        if self._in_hand is None:
+            await self._claim_one()
+        case, token, version = self._in_hand or (0, "", 0)
         form = {"verdict": "minor", "dwell_ms": 900, "confidence": "high", "who_was_right": "rules", "note": f"by {self.username}"}
-        version = claimed["version"]
-        for kind in ("commit", "sign"):
-            sent = time.perf_counter()
-            ack = await self.post({"type": kind, "case": case, "lease_token": claimed["lease_token"], "version": version, "form": form})
-            if not ack["ok"]:
-                raise RuntimeError(f"{self.username}: {kind} of {case} refused: {ack['text']}")
-            self.seconds.append(time.perf_counter() - sent)
-            version = ack["version"]
-            self.saved.append(Saved(ack["id"], case, ack["adjudication_id"], kind))
+        wanted = next(iter(self._open_cases()), None)
+        own_token = str(uuid.uuid4())
+        commit = {"type": "commit", "case": case, "lease_token": token, "version": version, "form": form}
+        ahead = {"type": "claim", "case": wanted, "lease_token": own_token}
+        committed, *claimed = await self._decision(commit, *([ahead] if wanted is not None else []))
+        self._in_hand = None
+        if claimed and claimed[0]["ok"]:
+            self._take(claimed[0])
+        elif claimed:
+            self._pass_by(wanted)
+        await self._decision({**commit, "type": "sign", "version": committed["version"]})
+
+    async def _decision(self, *messages: dict[str, Any]) -> list[dict[str, Any]]:
+        """Send a decision and what goes with it; time it and keep its receipt."""
+        sent = time.perf_counter()
+        acks = await self.post(*messages)
+        if not acks[0]["ok"]:
+            raise RuntimeError(f"{self.username}: {messages[0]['type']} of {messages[0]['case']} refused: {acks[0]['text']}")
+        self.seconds.append(time.perf_counter() - sent)
+        self.saved.append(Saved(acks[0]["id"], acks[0]["case"], acks[0]["adjudication_id"], messages[0]["type"]))
+        return acks
+
+    async def _claim_one(self) -> None:
+        while self._in_hand is None:
+            if not self._open_cases():
+                await self.post({"type": "list", "case": 0})
+            case = next(iter(self._open_cases()), None)
+            if case is None:
+                raise RuntimeError(f"{self.username} has no open case left")
+            (claimed,) = await self.post({"type": "claim", "case": case, "lease_token": str(uuid.uuid4())})
+            if claimed["ok"]:
+                self._take(claimed)
+            else:
+                self._pass_by(case)
+
+    def _take(self, claimed: dict[str, Any]) -> None:
+        self._in_hand = claimed["case"], claimed["lease_token"], claimed["version"]
+        self._queue = [row for row in self._queue if row["id"] != claimed["case"]]
+
+    def _pass_by(self, case: int | None) -> None:
+        self.num_refused += 1
+        self._queue = [row for row in self._queue if row["id"] != case]
 
     def _open_cases(self) -> list[int]:
-        return [row["id"] for row in self._queue if row["status"] == "open"]
+        """Free cases of the list, in its order, as the desk goes through them."""
+        return [row["id"] for row in self._queue if row["status"] == "open" and not row["holder"] and not row["is_mine"]]
 
-    async def post(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Send one message of the desk and wait for its answer."""
-        message = {"id": str(uuid.uuid4()), **message}
+    async def post(self, *messages: dict[str, Any]) -> list[dict[str, Any]]:
+        """Send messages of the desk as one list and wait for their answers."""
+        sent = [{"id": str(uuid.uuid4()), **message} for message in messages]
         view = {
             "status": "open",
             "order": "mixed",
@@ -110,18 +134,19 @@ class Person:
             "topic": None,
             "risk": None,
             "text": "",
-            "current": message["case"],
+            "current": messages[0]["case"],
             "have": sorted(self._have),
-            "ahead": [row["id"] for row in self._queue[:4]],
+            "ahead": self._open_cases()[:4],
             "listed": self._listed,
             "strings_version": self._strings_version,
         }
-        events = json.dumps([{"event": "post", "value": {"messages": [message], "view": view}}])
+        events = json.dumps([{"event": "post", "value": {"messages": sent, "view": view}}])
         state = ClientState(page_script_hash=self._page, fragment_id=self._fragment)
         state.widget_states.widgets.append(WidgetState(id=EVENTS.format(component=self._component), json_trigger_value=events))
         await self._send(state)
-        data = await self._until(lambda data: any(ack["id"] == message["id"] for ack in data.get("acks", ())))
-        return next(ack for ack in data["acks"] if ack["id"] == message["id"])
+        wanted = {message["id"] for message in sent}
+        data = await self._until(lambda data: wanted <= {ack["id"] for ack in data.get("acks", ())})
+        return [ack for message in sent for ack in data["acks"] if ack["id"] == message["id"]]
 
     async def _send(self, state: ClientState) -> None:
         await self.socket.send(BackMsg(rerun_script=state).SerializeToString())

@@ -242,6 +242,40 @@ def test_who_lost_the_case_is_told_and_nothing_is_overwritten(site: Site, page: 
     assert decisions(site, case) == []
 
 
+def listed(page: Page) -> list[int]:
+    return [int(item.get_attribute("data-case") or 0) for item in page.locator(".cd-item").all()]
+
+
+def test_the_next_case_is_taken_with_the_verdict_and_a_taken_one_is_passed_by(
+    site: Site, page: Page, sign_in: SignIn, cases: list[int]
+) -> None:
+    sign_in(page, "clinician", "/desk")
+    first = wait_for(page, "blind")
+    second, third = [case for case in listed(page) if case != first][:2]
+    with site.database():
+        lease.claim(accounts.find_user("admin"), second)  # which the list in the page does not know
+    commit(page)
+    page.wait_for_function("() => document.querySelector('.cd').dataset.unsaved === '0'")
+    with site.database(), read_session() as session:
+        held = select(t.Conflict.id).where(t.Conflict.claimed_by == accounts.find_user("clinician"), t.Conflict.status == "claimed")
+        assert set(session.scalars(held)) == {first, third}
+    page.keyboard.press("1")
+    page.keyboard.press("Control+Enter")
+    assert wait_for(page, "blind") == third
+
+
+def test_a_case_that_turns_out_taken_is_left_for_the_one_after_it(site: Site, page: Page, sign_in: SignIn, cases: list[int]) -> None:
+    sign_in(page, "clinician", "/desk")
+    first = wait_for(page, "blind")
+    second, third = [case for case in listed(page) if case != first][:2]
+    with site.database():
+        lease.claim(accounts.find_user("admin"), second)
+    page.keyboard.press("s")
+    page.keyboard.press("1")
+    expect(page.locator(".cd-notice.is-bad")).to_contain_text("Dr Admin")
+    assert wait_for(page, "blind") == third
+
+
 def test_stop_cord_correction_and_skip(site: Site, page: Page, sign_in: SignIn, cases: list[int]) -> None:
     sign_in(page, "clinician", "/desk")
     case = wait_for(page, "blind")

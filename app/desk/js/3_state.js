@@ -34,6 +34,7 @@ class Desk {
     this.committing = new Set();
     this.undo = [];
     this.current = null;
+    this.ahead = null; // taken for the time after the signature on the current case
     this.cursor = null; // sentence id like "a2"
     this.row = null; // criterion that Space changes
     this.drawer = null; // {tab, about, flagging}
@@ -90,7 +91,7 @@ class Desk {
   }
 
   /** The free cases after the one on screen: the server sends those of them that are not here yet. */
-  ahead() {
+  following() {
     const ids = this.queue.map((item) => item.id);
     const here = ids.indexOf(this.current);
     const ring = [...ids.slice(here + 1), ...ids.slice(0, Math.max(here, 0))];

@@ -17,19 +17,50 @@ function drawHead(app) {
   );
 }
 
-/** Moving from case to case only moves the mark; the list itself is drawn when it has changed. */
-function markCurrent(app) {
-  for (const item of app.slot("queue").querySelectorAll(".cd-item")) {
-    if (item.dataset.case === String(app.desk.current)) item.setAttribute("aria-current", "true");
-    else item.removeAttribute("aria-current");
-  }
+/** One row of the list as a text, to see whether it has changed; and the row itself. */
+function queueRow(app, item) {
+  const { desk } = app;
+  const t = (k, p) => desk.t(k, p);
+  const stage = desk.signed.has(item.id) ? "signed" : desk.passed.has(item.id) ? "skipped" : item.stage || (item.has_draft ? "draft" : null);
+  const note = item.holder && !desk.leases.has(item.id) ? t("held_by", { name: item.holder }) : stage && stage !== "stop_cord" ? t(`stage_${stage}`) : null;
+  const make = () =>
+    el("li", {},
+      el("button", { class: "cd-item", "data-k": `item-${item.id}`, "data-case": item.id, lang: item.language, onclick: () => app.show(item.id, { claim: true }) },
+        el("span", { class: "cd-item-id" }, t("case", { id: item.id }), note ? el("span", { class: `cd-chip ${item.holder ? "is-held" : `is-${stage}`}` }, note) : null),
+        el("span", { class: "cd-item-text" }, item.excerpt)));
+  return { drawn: JSON.stringify([item.id, item.excerpt, item.language, note, item.holder, stage, app.stringsVersion]), make };
+}
+
+/** Rows that have not changed stay: drawing forty of them anew takes longer than all the rest of the next case. */
+function drawRows(app, list) {
+  const { desk } = app;
+  const before = new Map([...list.children].map((node) => [node.dataset.drawn, node]));
+  const rows = desk.queue.map((item) => {
+    const { drawn, make } = queueRow(app, item);
+    const node = before.get(drawn) || make();
+    node.dataset.drawn = drawn;
+    const button = node.firstChild;
+    const isCurrent = item.id === desk.current;
+    if (isCurrent !== button.hasAttribute("aria-current")) isCurrent ? button.setAttribute("aria-current", "true") : button.removeAttribute("aria-current");
+    return node;
+  });
+  if (rows.length !== list.children.length || rows.some((node, i) => node !== list.children[i])) fill(list, rows);
 }
 
 function drawQueue(app) {
   const { desk } = app;
-  const drawn = JSON.stringify([desk.queue, desk.counts, desk.view, [...desk.signed.keys()], [...desk.passed], [...desk.leases.keys()], app.stringsVersion]);
-  if (drawn === app.drawnQueue) return markCurrent(app);
-  app.drawnQueue = drawn;
+  const slot = app.slot("queue");
+  const drawn = JSON.stringify([desk.queue.length, desk.counts, desk.view, app.stringsVersion, app.page]);
+  if (drawn !== app.drawnQueue) {
+    app.drawnQueue = drawn;
+    drawQueueFrame(app, slot, slot.querySelector(".cd-list") || el("ol", { class: "cd-list" }));
+  }
+  const list = slot.querySelector(".cd-list");
+  if (list) drawRows(app, list);
+}
+
+function drawQueueFrame(app, slot, list) {
+  const { desk } = app;
   const t = (k, p) => desk.t(k, p);
   const tab = (status) =>
     el("button", { class: "cd-tab", role: "tab", "aria-selected": String(desk.view.status === status), "data-k": `tab-${status}`, onclick: () => app.setView({ status }) },
@@ -37,17 +68,9 @@ function drawQueue(app) {
   const choose = (name, values, current, label) =>
     el("select", { "aria-label": t(name), "data-k": name, onchange: (event) => app.setView({ [name]: event.target.value || null }) },
       values.map((value) => el("option", { value: value || "", selected: value === current }, desk.words[label(value)] || (name === "topic" && value) || t(label(value)))));
-  const rows = desk.queue.map((item) => {
-    const stage = desk.signed.has(item.id) ? "signed" : desk.passed.has(item.id) ? "skipped" : item.stage || (item.has_draft ? "draft" : null);
-    const note = item.holder && !desk.leases.has(item.id) ? t("held_by", { name: item.holder }) : stage && stage !== "stop_cord" ? t(`stage_${stage}`) : null;
-    return el("li", {},
-      el("button", { class: "cd-item", "data-k": `item-${item.id}`, "data-case": item.id, lang: item.language, "aria-current": item.id === desk.current ? "true" : null, onclick: () => app.show(item.id, { claim: true }) },
-        el("span", { class: "cd-item-id" }, t("case", { id: item.id }), note ? el("span", { class: `cd-chip ${item.holder ? "is-held" : `is-${stage}`}` }, note) : null),
-        el("span", { class: "cd-item-text" }, item.excerpt)));
-  });
   const isCut = desk.queue.length >= app.page;
   fill(
-    app.slot("queue"),
+    slot,
     el("div", { class: "cd-tabs", role: "tablist", "aria-label": t("filters") }, ["open", "mine", "deferred", "adjudicated"].map(tab)),
     el("input", { type: "search", class: "cd-search", "data-k": "search", "aria-label": t("search"), placeholder: t("search"), value: desk.view.text || "", onchange: (event) => app.setView({ text: event.target.value }) }),
     el("div", { class: "cd-filters" },
@@ -56,7 +79,7 @@ function drawQueue(app) {
     el("div", { class: "cd-filters" },
       choose("topic", [null, ...(app.topics || [])], desk.view.topic, (v) => (v ? `topic_${v}` : "topic_all")),
       choose("risk", [null, "high", "medium", "low"], desk.view.risk, (v) => `risk_${v || "all"}`)),
-    rows.length ? el("ol", { class: "cd-list" }, rows) : el("p", { class: "cd-muted" }, desk.view.status === "open" ? t("empty_open") : t("empty_filter")),
+    desk.queue.length ? list : el("p", { class: "cd-muted" }, desk.view.status === "open" ? t("empty_open") : t("empty_filter")),
     isCut ? el("p", { class: "cd-muted" }, t("more", { n: app.page })) : null,
   );
 }

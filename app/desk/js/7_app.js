@@ -35,7 +35,22 @@ class App {
     on(root, "click", (event) => event.detail > 0 && !isTyping(document.activeElement) && root.focus({ preventScroll: true }));
     on(root, "focusout", (event) => event.target.dataset?.box && this.leftBox());
     on(this.slot("dialog"), "close", (event) => this.tourStep !== null && !event.target.open && endTour(this)); // the event comes late
+    this.sizes = new ResizeObserver(() => this.measure());
+    for (const node of [root, this.slot("case")]) this.sizes.observe(node);
+    this.measure();
     this.clock = setInterval(() => this.tick(), 1000);
+  }
+
+  /** How much room there is, as classes: the desk has it beside the page's own sidebar, not the window. */
+  measure() {
+    const { width } = this.root.getBoundingClientRect();
+    this.root.classList.toggle("is-narrow", width <= 1120);
+    this.root.classList.toggle("is-single", width <= 760);
+    this.root.classList.toggle("is-roomy", this.slot("case").getBoundingClientRect().width >= 700);
+  }
+
+  get isSingle() {
+    return this.root.classList.contains("is-single");
   }
 
   slot(name) {
@@ -64,6 +79,7 @@ class App {
 
   destroy() {
     this.abort.abort();
+    this.sizes.disconnect();
     clearInterval(this.clock);
     clearTimeout(this.claimTimer);
     clearTimeout(this.draftTimer);
@@ -75,14 +91,18 @@ class App {
 
   start(openCase) {
     const { desk } = this;
-    const inHand = desk.queue.find((item) => item.is_mine && desk.stage(item.id) !== "done");
+    const mine = desk.queue.filter((item) => item.is_mine && desk.stage(item.id) !== "done");
+    const inHand = mine.find((item) => item.stage || item.has_draft) ?? mine[0];
     const first = openCase ?? inHand?.id ?? desk.nextFree(null);
     if (first === null || first === undefined) return this.draw();
     this.show(first, { claim: !document.hidden });
   }
 
-  show(id, { claim = false } = {}) {
+  /** `isNext`: the desk chose the case, not the reader; if it turns out taken, it goes on to another. */
+  show(id, { claim = false, isNext = false } = {}) {
     const { desk } = this;
+    this.cameByNext = isNext;
+    if (id === desk.ahead) desk.ahead = null;
     const before = desk.current;
     clearTimeout(this.claimTimer);
     if (before !== null && before !== id) {
@@ -114,9 +134,8 @@ class App {
     requestAnimationFrame(() => {
       const panel = this.slot("panel");
       panel.scrollTop = 0;
-      const isNarrow = getComputedStyle(panel).position === "static"; // one column: the reveal lies below the case
       const scroller = this.root.closest("[data-testid='stMain']");
-      if (isReveal && isNarrow) panel.scrollIntoView({ block: "start" });
+      if (isReveal && this.isSingle) panel.scrollIntoView({ block: "start" }); // one column: the reveal lies below the case
       else if (scroller?.scrollTop) scroller.scrollTop = 0;
     });
     requestAnimationFrame(() => requestAnimationFrame(() => {
@@ -140,7 +159,7 @@ class App {
   goNext() {
     const { desk } = this;
     const id = desk.nextFree(desk.current);
-    if (id !== null) return this.show(id, { claim: true });
+    if (id !== null) return this.show(id, { claim: true, isNext: true });
     this.leaveCorrection();
     if (desk.view.status !== "open") return this.setView({ status: "open" });
     desk.current = null;
@@ -155,6 +174,7 @@ class App {
     if (change.status || ["language", "topic", "risk", "text"].some((name) => name in change)) {
       this.sendDrafts();
       if (desk.current !== null) this.release(desk.current);
+      this.releaseAhead();
       desk.current = null;
     }
     this.send("list", 0);
@@ -240,6 +260,7 @@ class App {
     const { desk } = this;
     if (desk.current !== null && document.hasFocus() && performance.now() - this.lastInput < IDLE_MS && desk.isEditable()) desk.form().active_s += 1;
     this.beat();
+    if (performance.now() - this.lastInput > IDLE_MS) this.releaseAhead();
     this.refreshList();
     this.drawStatus();
   }

@@ -127,7 +127,14 @@ Object.assign(App.prototype, {
       desk.leases.delete(ack.case);
       const lost = this.outbox.drop((m) => m.case === ack.case && m.version === null && DECIDING.has(m.type));
       for (const m of lost) refusedDialog(this, { ...ack, form: m.form });
-      if (!lost.length && ack.case === desk.current && !desk.signed.has(ack.case)) this.notice(ack.text, "is-bad");
+      if (ack.case === desk.ahead) {
+        desk.ahead = null;
+        if (desk.current !== null && ["committing", "sign"].includes(desk.stage())) this.claimAhead();
+        return;
+      }
+      if (lost.length || ack.case !== desk.current || desk.signed.has(ack.case)) return;
+      this.notice(ack.text, "is-bad");
+      if (message.type === "claim" && this.cameByNext && desk.isPristine(ack.case)) this.goNext();
     } else if (isDecision) {
       desk.committing.delete(ack.case);
       desk.signed.delete(ack.case);
@@ -147,7 +154,7 @@ Object.assign(App.prototype, {
 
   post(messages) {
     const { desk } = this;
-    const view = { ...desk.view, current: desk.current, have: [...desk.cases.keys()], ahead: desk.ahead(), listed: desk.listed, strings_version: this.stringsVersion };
+    const view = { ...desk.view, current: desk.current, have: [...desk.cases.keys()], ahead: desk.following(), listed: desk.listed, strings_version: this.stringsVersion };
     this.component.setTriggerValue("post", { messages, view });
     this.drawStatus();
   },
@@ -169,6 +176,25 @@ Object.assign(App.prototype, {
     const token = waiting ? waiting.lease_token : newId();
     desk.leases.set(id, { token, version: null, expires: Date.now() + this.skew + this.leaseMs });
     this.send("claim", id, { lease_token: token });
+  },
+
+  /** Take the next case with the commit on this one: it is there at once after the signature, and nobody else begins on it. */
+  claimAhead() {
+    const { desk } = this;
+    if (desk.view.status !== "open" || desk.correcting !== null) return;
+    const id = desk.nextFree(desk.current);
+    const row = desk.queue.find((item) => item.id === id);
+    if (!row || row.status !== "open" || row.holder || desk.leases.has(id)) return;
+    desk.ahead = id;
+    this.claim(id);
+  },
+
+  /** Give it back when the reader has gone for a coffee, or elsewhere. */
+  releaseAhead() {
+    const { desk } = this;
+    if (desk.ahead === null) return;
+    this.release(desk.ahead);
+    desk.ahead = null;
   },
 
   release(id) {

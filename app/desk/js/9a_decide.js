@@ -150,6 +150,7 @@ Object.assign(App.prototype, {
     desk.committing.add(id);
     this.drafts.delete(id);
     this.decide("commit", id, desk.payload("blind", this.dwell()));
+    this.claimAhead();
     desk.undo = [];
     this.draw();
   },

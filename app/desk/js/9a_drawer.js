@@ -12,7 +12,7 @@ Object.assign(App.prototype, {
     const slot = this.slot("drawer");
     if (!wasOpen) slot.scrollTop = 0;
     slot.focus({ preventScroll: true });
-    if (getComputedStyle(slot).position === "static") slot.scrollIntoView({ block: "start" }); // one column: it lies below the case
+    if (this.isSingle) slot.scrollIntoView({ block: "start" }); // one column: it lies below the case
   },
 
   closeDrawer() {
@@ -22,7 +22,7 @@ Object.assign(App.prototype, {
     this.draw(["drawer", "panel"]);
     this.root.focus({ preventScroll: true });
     const panel = this.slot("panel");
-    if (getComputedStyle(panel).position === "static") panel.scrollIntoView({ block: "start" });
+    if (this.isSingle) panel.scrollIntoView({ block: "start" });
   },
 
   /** Show passages for the question or a sentence; what was asked once is kept. */
@@ -43,7 +43,7 @@ Object.assign(App.prototype, {
     if (this.desk.evidence.size > 60) this.desk.evidence.delete(this.desk.evidence.keys().next().value);
     requestAnimationFrame(() => {
       const slot = this.slot("drawer"); // in one column the browser would hold on to what stands below and show the last passage
-      if (this.desk.drawer && getComputedStyle(slot).position === "static") slot.scrollIntoView({ block: "start" });
+      if (this.desk.drawer && this.isSingle) slot.scrollIntoView({ block: "start" });
     });
   },
 
