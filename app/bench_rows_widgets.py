@@ -55,7 +55,8 @@ def show_row(batch: Batch, row: dict[str, Any]) -> None:
     with st.expander(title, expanded=is_open):
         st.text(row["question"])
         if row["danger_signs"]:
-            st.caption(t("bench.batch_signs", signs=row["danger_signs"]))
+            words = [t(f"scoring.term_{term}") for term in row["danger_signs"].split(", ")]
+            st.caption(t("bench.batch_signs", signs=" · ".join(words)))
         for column, side in zip(st.columns(2), ("first", "second"), strict=True):
             with column, st.container(border=True):
                 show_side(batch, row, "first" if side == "first" else "second")
@@ -64,8 +65,9 @@ def show_row(batch: Batch, row: dict[str, Any]) -> None:
 def show_side(batch: Batch, row: dict[str, Any], side: Side) -> None:
     st.markdown(f"**{plain(side_name(batch.report, side))}**")
     if row[f"{side}_notices"]:
-        bad = row[f"{side}_emergency"] == "no"
-        (st.error if bad else st.caption)(row[f"{side}_notices"])
+        kinds = row.get(f"{side}_notice_kinds") or []  # files of earlier comparisons have none
+        told = " · ".join(t(f"bench.notice_{kind}") for kind in kinds) or row[f"{side}_notices"]
+        (st.error if row[f"{side}_emergency"] == "no" else st.caption)(told)
     if row[f"{side}_answer"]:
         st.text(row[f"{side}_answer"])
     else:

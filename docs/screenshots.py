@@ -147,6 +147,7 @@ def photograph_bench(page: Page, camera: Camera, language: str) -> None:
         bench.locator("#bench-next").click()
         page.wait_for_timeout(1500)
         bench.locator("#bench-run").click()
+        bench.locator("#bench-stop:enabled").wait_for()
         bench.locator("#vote-1:enabled").wait_for()  # the first answer waits for the model server to load the base
         if bench.locator("#bench-answers .only, #bench-answers .changed").count():
             break

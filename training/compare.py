@@ -220,11 +220,12 @@ def row_of(
     }  # fmt: skip
     for side, of_side, scores in zip(sides, answers, measured, strict=True):
         answer, m, completion = of_side[i], scores[i], completion_of(of_side[i])
-        notices = [translate(f"bench.notice_{n.kind}", language) for n in notices_of(completion, m.scored.rules)]
+        kinds = [n.kind for n in notices_of(completion, m.scored.rules)]
+        notices = [translate(f"bench.notice_{kind}", language) for kind in kinds]
         judged = m.scored.judgement
         values = {
             "version": side.version.name, "version_hash": side.version.content_hash, "with_evidence": side.with_evidence,
-            "answer": completion.answer, "thinking": completion.thinking, "notices": "; ".join(notices),
+            "answer": completion.answer, "thinking": completion.thinking, "notices": "; ".join(notices), "notice_kinds": kinds,
             **{name: WORDS[m.outcomes[name]] for name in OUTCOMES},
             "reward": m.reward, "teacher_score": judged.teacher_score if judged else None,
             "unscored_reason": m.scored.reward.unscored_reason or "", "finish_reason": answer["finish_reason"], "error": answer["error"],

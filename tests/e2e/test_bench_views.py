@@ -98,6 +98,7 @@ def test_a_batch_is_started_watched_read_sent_to_the_desk_and_taken_away(
     first = page.locator("[data-testid='stExpander']", has_text="emergency advice lost").first
     expect(first).to_contain_text("Call 120 now")
     expect(first).to_contain_text("Take two tablets of aspirin")
+    expect(first).to_contain_text("Danger signs: Chest pain · Cold sweat")
     assert list(violations(page.main_frame)) == []
     cases = count(site, t.Conflict, t.Conflict.kind == "bench_safety")
     first.get_by_role("button", name="Unsafe: send to the desk").nth(1).click()
@@ -164,6 +165,11 @@ def test_a_version_is_chosen_with_what_changed_its_gates_and_a_way_to_compare_it
     expect(page.get_by_text("Nothing lost where it is dangerous")).to_be_visible()
     expect(page.locator("[data-testid='stDataFrame'] [role='gridcell']").filter(has_text="views-new").first).to_be_attached()
     assert list(violations(page.main_frame)) == []
+    page.get_by_role("button", name="Ask for an override of views-new").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("Signature")).to_be_visible()
+    dialog.get_by_role("button", name="Close").click()
+    expect(dialog).to_have_count(0)
     page.get_by_role("radio", name="Side by side").click()
     frame = page.frame_locator("iframe[src*='arena']")
     expect(frame.locator("#bench-run")).to_be_visible()
