@@ -45,6 +45,7 @@ class Words:
     filler_zh: tuple[str, ...]
     generic_zh: tuple[str, ...]
     known_zh: tuple[str, ...]
+    common_zh: frozenset[str]
 
 
 @cache
@@ -70,6 +71,7 @@ def lists() -> Words:
         filler_zh=tuple(zh["filler"]),
         generic_zh=tuple(sorted(zh["generic"], key=len, reverse=True)),
         known_zh=tuple(sorted(known, key=len, reverse=True)),
+        common_zh=frozenset(zh["common"].split()),
     )
 
 
