@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from core.jobs.kinds import job_kind
 from core.retrieval import retrieval_models as registry
 from core.retrieval.encoders import open_encoder
 from core.retrieval.rerankers import open_reranker, reranked
+from core.settings import ROOT
 from db import tables as t
 from db.engine import write_session
 from db.tables.asking import AskFeedback
@@ -117,6 +122,55 @@ def test_a_static_embedding_learns_goes_on_after_a_stop_and_is_registered(home: 
     np.testing.assert_allclose(resumed, straight, atol=2e-2)
     with pytest.raises(UserError, match="name_taken"):
         run_job(embedding.train, "embedding", config)
+
+
+@pytest.mark.slow
+def test_killed_at_a_checkpoint_it_goes_on_to_the_same_vectors_matryoshka_included(
+    home: Home, pairs: Path, run_job: Callable[..., Path]
+) -> None:
+    config = {"name": "straight", "pairs": str(pairs), **STATIC, "num_rounds": 1, "num_hard_negatives": 0, "matryoshka": [16]}
+    result = json.loads((run_job(embedding.train, "embedding", config) / "result.json").read_text())
+    assert result["after"]["ndcg@10"] > result["before"]["ndcg@10"]
+    straight = np.load(registry.models_folder(home, "straight") / "vectors.npy").astype(float)
+    short = straight[:, :16] / np.maximum(np.linalg.norm(straight[:, :16], axis=1, keepdims=True), 1e-9)
+    assert np.abs(short - straight[:, :16]).max() > 1e-3, "vectors have more than the first width"
+
+    folder = home.runs / "killed"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(job_kind("embedding").config(**{**config, "name": "killed"}).model_dump_json())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training.embedding", "--run-dir", str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "CONSILIUM_HOME": str(home.root)},
+    )
+    try:
+        while not list(folder.glob("checkpoints/round-1/checkpoint-*/complete")):
+            assert process.poll() is None, "it ended before its first checkpoint"
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    assert not (folder / "result.json").exists(), "killed in the middle"
+    run_job(embedding.train, "embedding", {**config, "name": "killed"})
+    resumed = np.load(registry.models_folder(home, "killed") / "vectors.npy").astype(float)
+    np.testing.assert_allclose(resumed, straight, atol=2e-2)
+
+
+@pytest.mark.slow
+def test_a_transformer_learns_with_the_cached_loss(home: Home, tmp_path: Path, run_job: Callable[..., Path]) -> None:
+    path = tmp_path / "english.jsonl"
+    organs = ("heart", "kidney", "lung", "skin", "bone", "liver", "thyroid", "stomach", "ear", "eye", "knee", "spleen")
+    rows = [{"query": f"what ails the {organ}", "positive": f"A note on {organ} disorders."} for organ in organs]
+    rows += [{"query": f"{organ} trouble, what to take", "positive": f"Medicines for the {organ}."} for organ in organs]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    config = {
+        "name": "cached", "pairs": str(path), "base": "minilm-en", "loss": "cached_mnr", "matryoshka": [64], "num_epochs": 1,
+        "batch_size": 16, "max_length": 16, "eval_share": 0.25,
+    }  # fmt: skip
+    result = json.loads((run_job(embedding.train, "embedding", config) / "result.json").read_text())
+    assert result["after"]["ndcg@10"] > 0.5
+    before, after = (open_encoder(name, place="here").encode(["heart trouble"], is_query=True)[0] for name in ("minilm-en", "cached"))
+    assert 0.5 < float(before @ after) < 0.99999, "the weights moved, and not far"
 
 
 def test_what_a_config_cannot_mean_is_refused(home: Home, pairs: Path, tmp_path: Path, run_job: Callable[..., Path]) -> None:
