@@ -190,6 +190,7 @@ def learn(run: Run, config: ExpansionGRPOConfig) -> None:
         gradient_checkpointing=config.gradient_checkpointing,
         schedule="linear",
         weight_decay=0.0,
+        max_grad_norm=config.max_grad_norm,
     )
     progress = Progress(run, plan, config, policy, asked, grounding)
     trainer = grpo_trainer(

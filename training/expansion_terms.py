@@ -47,9 +47,10 @@ K1, B = 1.2, 0.75
 #: passages in which a new word must occur, and the share of passages beyond which it says nothing
 MIN_PASSAGES, MAX_SHARE, MAX_TERMS = 8, 0.25, 20_000
 NUM_HARD = 25
-#: ways of writing lines that are tried on the questions kept aside
-THRESHOLDS: tuple[tuple[float, ...], ...] = ((0.7,), (0.85,), (1.0,), (0.7, 1.0), (0.7, 0.85, 1.0, 1.2))
-NUM_TERMS = (0, 5, 10)
+#: ways of writing lines that are tried on the questions kept aside: words of answers in each line
+WRITINGS: tuple[tuple[int, ...], ...] = ((0,), (5,), (10,), (0, 5), (0, 10))
+#: weights of an expansion line beside the question (`Plan.expansion`) that are tried with each
+LINE_WEIGHTS = (0.5, 1.0, 2.0)
 Matrix = Any
 Arr = np.ndarray[Any, Any]
 
@@ -67,8 +68,9 @@ def train(run: Run) -> None:
         raise UserError("doc2query.too_few_pairs", num=len(known))
     bags = Bags(material, known)
     print(f"{len(known)} questions, {len(material.held_out)} kept aside, {len(bags.names)} tokens", flush=True)
-    own = learn_own(run, bags, config)
-    model = learn_terms(run, bags, own, config)
+    hard = hard_negatives(bags)
+    own = learn_own(run, bags, hard, config)
+    model = learn_terms(run, bags, own, hard, config)
     metrics = choose(run, model, material, config) if material.held_out else {}
     model = TermModel(model.own, model.features, model.into, model.out, model.bias, model.surfaces, metrics.pop("writing"))
     scratch, final = run.dir / "terms", retrieval_models.models_folder(run.home, config.name)
@@ -101,6 +103,7 @@ class Bags:
         self.passages = bm25(counts, self.idf)
         self.questions = [(one.query, [place[i] for i in one.positives]) for one in known]
         self.asked = self.bag([query for query, _ in self.questions])
+        #: (cut word, word) -> how often, to write a token as a person would
         self.surfaces = Counter((stem(m[0]), m[0]) for text in texts[:4000] for m in UNIT.finditer(normalise(text)) if m["word"])
 
     def bag(self, queries: Sequence[str]) -> Matrix:
@@ -141,7 +144,7 @@ def batches(number: int, size: int, epochs: float, rng: np.random.Generator) -> 
     return [order[i * size : (i + 1) * size] for i in range(total)]
 
 
-def learn_own(run: Run, bags: Bags, config: ExpansionTermsConfig) -> Arr:
+def learn_own(run: Run, bags: Bags, hard: Sequence[Sequence[int]], config: ExpansionTermsConfig) -> Arr:
     """(V,) weight of every token of a query; 1 where nothing was learned."""
     rng = np.random.default_rng(config.seed)
     log_weight = torch.nn.Parameter(torch.zeros(len(bags.names)))
@@ -149,13 +152,13 @@ def learn_own(run: Run, bags: Bags, config: ExpansionTermsConfig) -> Arr:
     optimizer = torch.optim.Adam([log_weight, scale], lr=config.own_rate)
     steps = batches(len(bags.questions), config.batch_size, config.own_epochs, rng)
     for step, rows in enumerate(steps):
-        positives = [int(rng.choice(bags.questions[i][1])) for i in rows]
-        passages, place = np.unique(positives, return_inverse=True)
+        drawn = Drawn(bags, hard, rows, rng)
         asked = bags.asked[rows]
         used = np.unique(asked.indices)
-        weights = torch.from_numpy(asked[:, used].toarray()) * torch.exp(log_weight[torch.from_numpy(used).long()])
-        scores = weights @ torch.from_numpy(bags.passages[passages][:, used].toarray()).T * scale
-        loss = F.cross_entropy(scores, torch.from_numpy(place))
+        weights = log_weight[torch.from_numpy(used).long()]
+        asking = torch.from_numpy(asked[:, used].toarray()) * torch.exp(weights)
+        scores = asking @ torch.from_numpy(drawn.vectors[:, used].toarray()).T * scale
+        loss = F.cross_entropy(scores + drawn.mask, drawn.right) + config.own_decay * (weights**2).mean()
         _update(optimizer, loss, config.own_rate, step, len(steps))
         if step % 20 == 0 or step + 1 == len(steps):
             run.log(step, **{"train/loss": float(loss.detach())})
@@ -165,7 +168,25 @@ def learn_own(run: Run, bags: Bags, config: ExpansionTermsConfig) -> Arr:
     return found
 
 
-def learn_terms(run: Run, bags: Bags, own: Arr, config: ExpansionTermsConfig) -> TermModel:
+class Drawn:
+    """One batch: a right passage and a hard wrong one for every question. `vectors` (P, V); `right` (N,) its column among them; `mask`
+    (N, P) is 0, and very low where another passage answers the question too."""
+
+    def __init__(self, bags: Bags, hard: Sequence[Sequence[int]], rows: Arr, rng: np.random.Generator) -> None:
+        positives = [int(rng.choice(bags.questions[i][1])) for i in rows]
+        others = [int(rng.choice(hard[i])) for i in rows if hard[i]]
+        passages = list(dict.fromkeys(positives + others))
+        place = {p: column for column, p in enumerate(passages)}
+        self.vectors = bags.passages[passages]
+        self.right = torch.tensor([place[p] for p in positives])
+        self.mask = torch.zeros(len(rows), len(passages))
+        for row, i in enumerate(rows):
+            for p in bags.questions[i][1]:
+                if p in place and p != positives[row]:
+                    self.mask[row, place[p]] = -1e4
+
+
+def learn_terms(run: Run, bags: Bags, own: Arr, hard: Sequence[Sequence[int]], config: ExpansionTermsConfig) -> TermModel:
     """The low-rank map to the words of answers, on top of the fixed weights."""
     rng = np.random.default_rng(config.seed + 1)
     share = bags.frequency / len(bags.ids)
@@ -180,24 +201,15 @@ def learn_terms(run: Run, bags: Bags, own: Arr, config: ExpansionTermsConfig) ->
     bias, scale = torch.nn.Parameter(torch.zeros(len(wanted))), torch.nn.Parameter(torch.tensor(0.1))
     optimizer = torch.optim.Adam([into.weight, out, bias, scale], lr=config.learning_rate)
     weighted = bags.asked.multiply(own).tocsr()
-    hard = hard_negatives(bags)
     steps = batches(len(bags.questions), config.term_batch_size, config.num_epochs, rng)
     for step, rows in enumerate(steps):
-        positives = [int(rng.choice(bags.questions[i][1])) for i in rows]
-        others = [int(rng.choice(hard[i])) for i in rows if hard[i]]
-        passages = np.array(list(dict.fromkeys(positives + others)))
-        place = {p: column for column, p in enumerate(passages.tolist())}
-        vectors = bags.passages[passages]
+        drawn = Drawn(bags, hard, rows, rng)
         used = np.unique(weighted[rows].indices)
-        plain = torch.from_numpy(weighted[rows][:, used].toarray() @ vectors[:, used].toarray().T)
+        plain = torch.from_numpy(weighted[rows][:, used].toarray() @ drawn.vectors[:, used].toarray().T)
         kept = [[r for r in rows_of[i] if rng.random() > config.dropout] or rows_of[i] for i in rows]
         weights = predict(into, out, bias, kept)
-        scores = (plain + weights @ torch.from_numpy(vectors[:, wanted].toarray()).T) * scale
-        for row, i in enumerate(rows):  # another right answer in the batch is no negative
-            for p in bags.questions[i][1]:
-                if p in place and p != positives[row]:
-                    scores[row, place[p]] = -1e4
-        loss = F.cross_entropy(scores, torch.tensor([place[p] for p in positives])) + config.sparsity * weights.sum(1).mean()
+        scores = (plain + weights @ torch.from_numpy(drawn.vectors[:, wanted].toarray()).T) * scale
+        loss = F.cross_entropy(scores + drawn.mask, drawn.right) + config.sparsity * weights.sum(1).mean()
         _update(optimizer, loss, config.learning_rate, step, len(steps))
         if step % 20 == 0 or step + 1 == len(steps):
             run.log(step, **{"terms/loss": float(loss.detach()), "terms/per_query": float((weights > 0).sum(1).float().mean())})
@@ -245,21 +257,22 @@ def choose(run: Run, model: TermModel, material: Material, config: ExpansionTerm
         build_index(chunks, Path(scratch) / "index", {})
         found = Lists(load_index(Path(scratch) / "index"))
         plain = [found.recall(one, ()) for one in judged]
-        tried: list[tuple[float, Writing, list[float]]] = []
-        for thresholds in THRESHOLDS:
-            for num_terms in NUM_TERMS:
-                writing = Writing(thresholds, num_terms)
-                expanded = [found.recall(one, [line.text for line in model.expand(one.query, writing)]) for one in judged]
-                gain = interval(expanded, plain)
-                tried.append((gain[0], writing, gain))
-                run.progress("choose", len(tried), len(THRESHOLDS) * len(NUM_TERMS))
-                print(f"{thresholds} + {num_terms}: {gain}", flush=True)
+        tried: list[tuple[float, Writing, float, list[float]]] = []
+        for num_terms in WRITINGS:
+            writing = Writing(num_terms)
+            lines = [[line.text for line in model.expand(one.query, writing)] for one in judged]
+            for weight in LINE_WEIGHTS:
+                gain = interval([found.recall(one, of, weight) for one, of in zip(judged, lines, strict=True)], plain)
+                tried.append((gain[0], writing, weight, gain))
+                print(f"words of answers in each line {num_terms}, weight {weight:g}: recall@10 gain {gain}", flush=True)
+            run.progress("choose", len(tried), len(WRITINGS) * len(LINE_WEIGHTS))
     best = max(tried, key=lambda one: one[0])
     return {
         "writing": best[1],
+        "line_weight": best[2],
         "recall@10": float(np.mean([p for p in plain if p is not None])),
-        "recall@10 gain": best[2],
-        "tried": [{"thresholds": w.thresholds, "num_terms": w.num_terms, "gain": gain} for _, w, gain in tried],
+        "recall@10 gain": best[3],
+        "tried": [{"num_terms": w.num_terms, "line_weight": weight, "gain": gain} for _, w, weight, gain in tried],
         "held_out": len(judged),
     }
 
@@ -271,11 +284,11 @@ class Lists:
         self._index, self._plan = index, Plan()
         self._lists: dict[str, list[int]] = {}
 
-    def recall(self, one: Judged, lines: Sequence[str]) -> float | None:
+    def recall(self, one: Judged, lines: Sequence[str], weight: float = 1.0) -> float | None:
         lists = [self._list(text) for text in (one.query, *lines)]
-        fused = rrf(lists, [1.0, *[self._plan.expansion] * len(lines)], self._plan.rrf_k)
+        fused = rrf(lists, [1.0, *[weight] * len(lines)], self._plan.rrf_k)
         files = list(dict.fromkeys(self._index.chunk(number).file for number, _ in fused))
-        return recall_at(files, {i: 1.0 for i in one.positives}, 10)
+        return recall_at(files, dict.fromkeys(one.positives, 1.0), 10)
 
     def _list(self, text: str) -> list[int]:
         if text not in self._lists:

@@ -65,6 +65,7 @@ class Plan:
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     weight_decay: float = 0.01
     adam_epsilon: float = 1e-8
+    max_grad_norm: float = 1.0
 
     def per_device(self) -> int:
         """Rows of one forward and backward pass of one process."""
@@ -107,7 +108,7 @@ def arguments(kind: type[Any], run: Run, device: str, plan: Plan, **more: Any) -
         weight_decay=plan.weight_decay,
         adam_beta2=0.95 if plan.schedule == "cosine" else 0.999,
         adam_epsilon=plan.adam_epsilon,
-        max_grad_norm=1.0,
+        max_grad_norm=plan.max_grad_norm,
         seed=plan.seed,
         save_strategy="steps",
         save_steps=plan.save_steps * plan.unit,

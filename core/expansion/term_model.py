@@ -11,6 +11,7 @@ Called by core.expansion.expander, training.expansion_terms and the benchmark.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from core.errors import UserError
 from core.expansion.schema import Line
 from core.retrieval.tokens import UNIT, both_views, stem, without_question_words
 
-FORMAT = "expansion-terms-1"
+FORMAT = "expansion-terms-2"
 WEIGHTS, ABOUT = "terms.npz", "terms.json"
 #: a predicted word below this weight is noise
 LEAST = 0.1
@@ -30,13 +31,17 @@ LEAST = 0.1
 Array = np.ndarray[Any, Any]
 
 
+#: a word of weight 1 stands so often in a line, one of half the weight half as often: search counts how often a word is asked for
+EMPHASIS = 2
+MOST = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """How lines are written from the weights; chosen on held-out questions. `thresholds`: one line for each, of the query's words
-    that weigh at least so much; the first line also gets the `num_terms` words that answers use most."""
+    """How lines are written from the weights; chosen on held-out questions. One line for each number: the query's words by their
+    weight, and so many of the words that answers use."""
 
-    thresholds: tuple[float, ...] = (0.8,)
-    num_terms: int = 10
+    num_terms: tuple[int, ...] = (10,)
 
 
 def tokens(text: str) -> list[str]:
@@ -60,40 +65,39 @@ class TermModel:
 
     def expand(self, query: str, writing: Writing | None = None) -> tuple[Line, ...]:
         """The `lex:` lines of a query, each once; empty for a query without words."""
-        chosen = writing or self.writing
-        added = self.added(query, chosen.num_terms)
+        kept = self.weighed(query)
         lines: list[str] = []
-        for number, threshold in enumerate(chosen.thresholds):
-            kept = self.kept(query, threshold)
-            text = " ".join([*kept, *(word for word in added if number == 0 and word not in kept)])
+        for number in (writing or self.writing).num_terms:
+            text = " ".join([*kept, *self.added(query, number)])
             if text and text not in lines:
                 lines.append(text)
         return tuple(Line("lex", text) for text in lines)
 
-    def kept(self, query: str, threshold: float) -> list[str]:
-        """The query's words whose weight is at least `threshold`, in their order; all of them when none is."""
-        subject = without_question_words(query)
-        words = [word for match in UNIT.finditer(subject) for word in self._spans(match[0], bool(match["cjk"]), threshold)]
-        return list(dict.fromkeys(words)) or [match[0] for match in UNIT.finditer(subject)]
+    def weighed(self, query: str) -> list[str]:
+        """The query's words, each as often as its weight says; all of them once when none is worth a mention.
 
-    def _spans(self, run: str, is_cjk: bool, threshold: float) -> list[str]:
-        """A word that weighs enough; of a run of Chinese characters the stretches whose pairs do."""
-        if not is_cjk or len(run) == 1:
-            token = next(iter(tokens(run)), "")
-            return [run] if self.own.get(token, 1.0) >= threshold else []
-        spans: list[str] = []
-        start = None
-        for i in range(len(run)):
-            is_kept = i + 1 < len(run) and self.own.get("p" + run[i : i + 2], 1.0) >= threshold
-            if is_kept and start is None:
-                start = i
-            elif not is_kept and start is not None:
-                spans.append(run[start : i + 1])
-                start = None
-        return spans
+        Of a run of Chinese characters the stretches whose pairs weigh enough, once for every step of their weight, then single characters
+        where they weigh more than the stretches say: search looks for pairs and for characters.
+        """
+        runs = dict.fromkeys((m[0], bool(m["cjk"])) for m in UNIT.finditer(without_question_words(query)))
+        words: list[str] = []
+        for run, is_cjk in runs:
+            names = tokens(run)
+            if not is_cjk or len(run) == 1:
+                words += [run] * self._times(names[0])
+                continue
+            times = [self._times("p" + run[i : i + 2]) for i in range(len(run) - 1)]
+            found = [part for level in range(1, MOST + 1) for part in stretches(run, times, level)]
+            held = Counter("".join(found))
+            words += found + [c for c in dict.fromkeys(run) for _ in range(self._times("s" + c) - held[c])]
+        return words or [run for run, _ in runs]
+
+    def _times(self, token: str) -> int:
+        """How often a token is written."""
+        return min(MOST, round(EMPHASIS * self.own.get(token, 1.0)))
 
     def added(self, query: str, number: int) -> list[str]:
-        """The words that answers to such a query use, strongest first, without those of the query."""
+        """The `number` words that answers to such a query use, strongest first and as often as they weigh, none of the query's."""
         if not number:
             return []
         asked = tokens(query)
@@ -104,8 +108,8 @@ class TermModel:
         weights = np.maximum(hidden @ self.out + self.bias, 0)
         best = np.argsort(-weights, kind="stable")[: number + len(asked)]
         held = {stem(token[1:]) for token in asked}
-        words = [self.surfaces[i] for i in best if weights[i] >= LEAST]
-        return [word for word in words if stem(word) not in held][:number]
+        chosen = [i for i in best if weights[i] >= LEAST and stem(self.surfaces[i]) not in held][:number]
+        return [self.surfaces[i] for i in chosen for _ in range(max(1, min(MOST, round(EMPHASIS * float(weights[i])))))]
 
     def save(self, folder: Path) -> None:
         """terms.npz and terms.json."""
@@ -122,6 +126,20 @@ class TermModel:
         (folder / ABOUT).write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
 
 
+def stretches(run: str, times: Sequence[int], level: int) -> list[str]:
+    """The longest parts of a run whose pairs of neighbours are all written at least `level` times; `times` has one less than `run`."""
+    found: list[str] = []
+    start = None
+    for i in range(len(run)):
+        is_kept = i < len(times) and times[i] >= level
+        if is_kept and start is None:
+            start = i
+        elif not is_kept and start is not None:
+            found.append(run[start : i + 1])
+            start = None
+    return found
+
+
 def load(folder: Path) -> TermModel:
     """Raises UserError("expansion_training.terms_damaged") for a folder that holds no such model."""
     try:
@@ -130,7 +148,7 @@ def load(folder: Path) -> TermModel:
             raise ValueError(about["format"])
         with np.load(folder / WEIGHTS) as arrays:
             own, into, out, bias = (arrays[name] for name in ("own", "into", "out", "bias"))
-        writing = Writing(tuple(about["writing"]["thresholds"]), int(about["writing"]["num_terms"]))
+        writing = Writing(tuple(about["writing"]["num_terms"]))
         weights = dict(zip(about["own"], own.tolist(), strict=True))
         return TermModel(weights, {name: i for i, name in enumerate(about["features"])}, into, out, bias, about["surfaces"], writing)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -72,15 +72,16 @@ class ExpansionTermsConfig(PairsConfig):
     own_epochs: float = option(
         8.0, "Passes over the pairs for the weights of the query's words.", "学习查询词权重时的训练轮数。", gt=0, le=100
     )
-    num_tried: int = option(500, "Questions kept aside on which ways of writing lines are tried.", "用于试选写法的留出问题数。", ge=20)
+    num_tried: int = option(1000, "Questions kept aside on which ways of writing lines are tried.", "用于试选写法的留出问题数。", ge=20)
     width: int = option(64, "Width of the map from queries to words.", "查询到词的映射宽度。", advanced=True, ge=4)
     learning_rate: float = option(0.01, "Peak learning rate of the map.", "映射的最大学习率。", advanced=True, gt=0)
     own_rate: float = option(0.03, "Peak learning rate of the weights.", "词权重的最大学习率。", advanced=True, gt=0)
+    own_decay: float = option(0.1, "How strongly weights are held near 1.", "词权重向 1 收缩的强度。", advanced=True, ge=0)
     dropout: float = option(0.1, "Share of a query's words left out at random.", "随机略去的查询词比例。", advanced=True, ge=0, lt=1)
     sparsity: float = option(0.0003, "Price of every predicted word.", "预测词的稀疏惩罚。", advanced=True, ge=0)
     batch_size: int = option(128, "Questions per update of the weights.", "词权重每次更新的问题数。", advanced=True, ge=2)
     term_batch_size: int = option(64, "Questions per update of the map.", "映射每次更新的问题数。", advanced=True, ge=2)
-    max_eval: int = option(500, "At most this many questions are kept aside.", "最多留出多少个问题。", advanced=True, ge=10)
+    max_eval: int = option(1000, "At most this many questions are kept aside.", "最多留出多少个问题。", advanced=True, ge=10)
 
 
 class ExpansionSFTConfig(JobConfig):
