@@ -6,7 +6,8 @@ Everything that comes from a document, a person or a model passes through `marke
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import streamlit as st
 
@@ -98,6 +99,14 @@ def understood(result: AskResult) -> None:
         st.html(f"<small>{html.escape(t('ask.terms', pairs=pairs))}</small>")
 
 
+def rate_text(rates: Mapping[str, Any]) -> str:
+    """How often that threshold was wrong on judged questions, or that nobody has measured it."""
+    if not rates:
+        return t("ask.not_calibrated")
+    shares = {name: f"{rates[name]:.0%}" for name in ("false_answer", "false_unknown")}
+    return t("ask.calibrated", num=rates["num"], **shares)
+
+
 def steps(result: AskResult, *, with_stages: bool) -> None:
     """Folded: notes, the rewriting, the index version and the time of each step; for engineers each stage's lists."""
     with st.expander(t("ask.details"), icon=":material/timer:"):
@@ -107,7 +116,7 @@ def steps(result: AskResult, *, with_stages: bool) -> None:
             st.caption(t("ask.pseudo_doc"))
             st.text(result.pseudo_doc)
         expansion_lines(result)
-        st.caption(t("ask.support", support=f"{result.support:.2f}", threshold=f"{result.threshold:.2f}"))
+        st.caption(f"{t('ask.support', support=f'{result.support:.2f}', threshold=f'{result.threshold:.2f}')} {rate_text(result.rates)}")
         timings(result.timings_ms)
         about = result.index
         st.caption(

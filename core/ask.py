@@ -81,6 +81,8 @@ class AskResult:
     support: float
     index: dict[str, Any]
     threshold: float = THRESHOLD
+    #: how often the threshold was wrong on judged questions of this index: false_answer, false_unknown, num ...; empty: not measured
+    rates: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     search_ms: dict[str, float] = field(default_factory=dict)
@@ -156,6 +158,7 @@ def ask(
         is_toy=bool(version and version.is_toy and (pseudo_doc or kind == "model")),
         support=round(found.support, 3),
         threshold=found.threshold,
+        rates=found.rates,
         index={name: value for name, value in asdict(shown).items() if name != "path"},
         notes=tuple(notes),
         timings_ms=watch.done(),

@@ -57,6 +57,8 @@ class Finding:
     retrieved: Retrieved
     support: float
     threshold: float
+    #: what the threshold did on judged questions (core.retrieval.calibration.Rates); empty where nothing was measured
+    rates: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,9 @@ class Searcher:
         measured = self.calibration.threshold if self.calibration else THRESHOLD
         threshold = measured if self.plan.min_support is None else self.plan.min_support
         hits = _with_asked_section(question, found.hits[:top_k], self.index)
-        return Finding(hits, found, said, threshold)
+        is_measured = self.calibration is not None and self.plan.min_support is None
+        rates = self.calibration.about.get("rates", {}) if self.calibration and is_measured else {}
+        return Finding(hits, found, said, threshold, rates)
 
 
 def active_index(name: str = "guidelines") -> IndexShown:

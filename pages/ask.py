@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from app.ask_expansion_widgets import expander_box, expander_changes
-from app.ask_widgets import NUM_OPEN, STYLE, marked, passage_body, passage_head, question_terms, steps, understood, why
+from app.ask_widgets import NUM_OPEN, STYLE, marked, passage_body, passage_head, question_terms, rate_text, steps, understood, why
 from app.i18n import t
 from app.session import current_user, require
 from app.widgets import ai_notice, guarded, page_title, toy_notice
@@ -119,7 +119,7 @@ def show_result(result: AskResult, *, is_engineer: bool) -> None:
     st.subheader(t("ask.answer"), anchor=False)
     understood(result)
     if is_unknown:
-        st.warning(f"{t('ask.kind_unknown')} {t('ask.unknown_hint')}", icon=":material/help:")
+        st.warning(f"{t('ask.kind_unknown')} {t('ask.unknown_hint')} {rate_text(result.rates)}", icon=":material/help:")
     else:
         st.caption(t(f"ask.kind_{result.answer_kind}", model=result.model or ""))
         for line in result.answer.split("\n"):

@@ -14,6 +14,9 @@ from core.demo_world import load_world, prompts
 from core.errors import NotFound, UserError
 from core.home import Home, open_home
 from core.models import register_version
+from core.retrieval.calibration import Calibration
+from core.retrieval.support import THRESHOLD
+from core.search_plans import set_calibration
 from core.settings import ROOT
 from db import tables as t
 from db.engine import read_session, write_session
@@ -80,6 +83,18 @@ def test_what_the_guidelines_do_not_hold_is_unknown(indexed: Home, question: str
     assert result.answer_kind == "unknown"
     assert result.support < 0.3
     assert "[" not in result.answer
+
+
+def test_a_calibration_counts_for_the_plan_it_was_measured_with_and_says_its_rates(indexed: Home) -> None:
+    measured = {"false_answer": 0.1, "false_unknown": 0.07, "num": 57}
+    strict = Calibration(("coverage",), (0.0,), (1.0,), (1.0,), 0.0, 0.99, 57, {"plan": {}, "rates": measured})
+    set_calibration("guidelines", strict, reason="measured", by=None)
+    result = ask(QUESTION, user_id=None)
+    assert (result.answer_kind, result.threshold, result.rates) == ("unknown", 0.99, measured)
+    other = ask(QUESTION, user_id=None, plan={"spelling": False})
+    assert (other.answer_kind, other.threshold, other.rates) == ("extractive", THRESHOLD, {}), "signs of another search mean something else"
+    mine = ask(QUESTION, user_id=None, plan={"min_support": 0.2})
+    assert (mine.answer_kind, mine.threshold, mine.rates) == ("extractive", 0.2, {}), "nobody measured that threshold"
 
 
 def test_the_right_guideline_is_found_for_the_demo_prompts(indexed: Home) -> None:

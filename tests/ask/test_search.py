@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from core.errors import Unavailable, UserError
-from core.retrieval.calibration import SIGNS, Calibration, fit, pairs_of, rates, signs_of
+from core.retrieval.calibration import IS_SHOWN, SIGNS, Calibration, fit, pairs_of, rates, signs_of
 from core.retrieval.chunk import Chunk
 from core.retrieval.index import Index, build_index, load_index
 from core.retrieval.plans import Plan
@@ -165,6 +165,11 @@ def test_the_threshold_holds_the_wanted_rate_on_other_questions() -> None:
     assert measured.auc > 0.96
     assert measured.false_answer_interval[0] < measured.false_answer < measured.false_answer_interval[1]
     assert Calibration.from_json(calibration.to_json()) == calibration
+    shown = [{**row, IS_SHOWN: float(i % 2)} for i, row in enumerate(drawn(2, 800, 2.0)[0])]
+    found = rates(calibration, shown, drawn(2, 800, 2.0)[1])
+    assert found.num_shown == 400
+    assert found.false_unknown_shown == pytest.approx(found.false_unknown, abs=0.03)
+    assert measured.false_unknown_shown is None, "nobody said what was shown"
     nothing = rates(fit(*drawn(3, 800, 0.0)), *drawn(4, 800, 0.0))
     assert 0.44 < nothing.auc < 0.56, "what says nothing must not look as if it did"
     with pytest.raises(ValueError, match="answerable"):
