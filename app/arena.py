@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
 
@@ -21,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from app.errors import describe
 
 PATH = "/arena"
+log = logging.getLogger("consilium.web")
 
 
 class Arena:
@@ -31,10 +33,10 @@ class Arena:
         self._failure: Exception | None = None
 
     @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
-        """Start loading; on the way out end Gradio's queue."""
+    async def lifespan(self, after: Callable[[], object]) -> AsyncIterator[None]:
+        """Start loading, `after` something that is needed sooner; on the way out end Gradio's queue."""
         self._is_settled, self._is_over = asyncio.Event(), asyncio.Event()
-        task = asyncio.create_task(self._serve())
+        task = asyncio.create_task(self._serve(after))
         try:
             yield
         finally:
@@ -52,7 +54,11 @@ class Arena:
         mounted = next((route for route in self._inner.routes if isinstance(route, Mount)), None)
         return list(mounted.routes) if mounted else []
 
-    async def _serve(self) -> None:
+    async def _serve(self, after: Callable[[], object]) -> None:
+        try:
+            await asyncio.to_thread(after)
+        except Exception:  # whoever needs it tries again and is told
+            log.exception("what comes before the bench could not be loaded")
         try:
             await asyncio.to_thread(mount_bench, self._inner)
         except Exception as error:  # the bench is one screen: whatever is wrong with it, the others go on

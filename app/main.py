@@ -16,6 +16,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 
 import streamlit as st
 import streamlit.config
@@ -26,10 +27,10 @@ from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 from app import arena, auth
-from app.api import service
 from app.guard import Guard
 from app.headers import SecurityHeaders
 from app.index_page import IndexPage
+from app.later import Later
 from core.home import current_home
 from core.settings import ROOT
 
@@ -38,8 +39,17 @@ to_log = logging.StreamHandler()  # stderr is logs/web.log
 to_log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
 logging.getLogger("consilium").addHandler(to_log)
 
+
+def build_api() -> FastAPI:
+    """The REST application with all its routers."""
+    service = import_module("app.api.service")
+    built: FastAPI = service.build()
+    return built
+
+
 screens = st.App(ROOT / "app" / "streamlit_app.py")
 bench = arena.Arena()
+api = Later(build_api)
 screens_lifespan = screens.lifespan()  # must be taken before the first request
 streamlit.config.set_option("server.maxUploadSize", current_home().settings.max_upload_mb)
 
@@ -53,7 +63,7 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
     async with screens_lifespan(screens):
         gc.collect()
         gc.freeze()
-        async with bench.lifespan():
+        async with bench.lifespan(after=api.load):
             yield
 
 
@@ -68,6 +78,6 @@ app.add_middleware(Guard)
 app.add_middleware(SecurityHeaders)
 app.add_route("/home", front_page)
 app.mount("/assets/web", StaticFiles(directory=ROOT / "assets" / "web"))
-app.mount("/api", service.build())
+app.mount("/api", api)
 app.mount(arena.PATH, bench)
 app.mount("/", IndexPage(screens))

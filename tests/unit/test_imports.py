@@ -109,7 +109,11 @@ def test_pure_core_knows_only_pure_core(name: str) -> None:
 
 def test_the_web_process_loads_no_torch(tmp_path: Path) -> None:
     script = (
-        f"import sys, app.main\nheavy = sorted(set(sys.modules) & set({sorted(HEAVY)!r}))\nprint('loaded:', heavy)\nsys.exit(bool(heavy))"
+        "import sys, app.main\n"
+        "app.main.api.load()\n"
+        f"heavy = sorted(set(sys.modules) & set({sorted(HEAVY)!r}))\n"
+        "print('loaded:', heavy)\n"
+        "sys.exit(bool(heavy))"
     )
     environment = {**os.environ, "CONSILIUM_HOME": str(tmp_path)}
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
