@@ -23,11 +23,13 @@ from core.jobs.forms import FormField
 from core.jobs.kinds import KINDS
 
 
-def start_form(template: Any | None) -> None:
-    """Choose a kind, fill in its fields, start it now or every week. `template` is a job whose config is filled in."""
+def start_form(template: Any | None, wanted: str = "") -> None:
+    """Choose a kind, fill in its fields, start it now or every week. `template` is a job whose config is filled in; `wanted` the kind
+    that another page has chosen."""
     startable = [name for name, kind in KINDS.items() if kind.is_startable]
-    first = startable.index(template.kind) if template is not None and template.kind in startable else 1
-    kind = st.selectbox(t("jobs.kind"), startable, index=first, format_func=kind_name, key=f"jobs_kind_{template.id if template else 0}")
+    chosen = template.kind if template is not None else wanted
+    first = startable.index(chosen) if chosen in startable else 1
+    kind = st.selectbox(t("jobs.kind"), startable, index=first, format_func=kind_name, key=f"jobs_kind_{template.id if template else wanted or 0}")
     filled = template.config if template is not None and template.kind == kind else {}
     choices = views.choices()
     prefix = f"jobs_new_{kind}_{template.id if template else 0}"

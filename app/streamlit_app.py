@@ -47,6 +47,7 @@ SCREENS = (
     Screen("models", "models", "deployed_code", EVERYONE, "models"),
     Screen("evaluations", "evaluations", "monitoring", EVERYONE, "models"),
     Screen("retrieval", "retrieval", "stairs", EVERYONE, "models"),
+    Screen("expansion", "expansion", "manage_search", ("product", "engineer"), "models"),
     Screen("training_run", "run", "query_stats", ("product", "engineer"), "models"),
     Screen("reward", "reward", "balance", ("product", "engineer"), "models"),
     Screen("teacher", "teacher", "school", ("product", "engineer"), "models"),

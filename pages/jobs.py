@@ -49,8 +49,9 @@ def show_list() -> None:
     if not views.was_demo_run():
         st.button(t("jobs.run_demo"), key="jobs_demo", type="primary", icon=":material/auto_awesome:", on_click=act, args=("demo",))
     template = st.query_params.get("from", "")
-    with st.expander(t("jobs.start"), icon=":material/add:", expanded=bool(template)):
-        form.start_form(views.get(int(template)) if template.isdecimal() else None)
+    kind = st.query_params.get("kind", "")
+    with st.expander(t("jobs.start"), icon=":material/add:", expanded=bool(template or kind)):
+        form.start_form(views.get(int(template)) if template.isdecimal() else None, kind)
     if sum(numbers.values()):
         left, right = st.columns([4, 1], vertical_alignment="bottom")
         status = left.pills(

@@ -27,8 +27,8 @@ PLANTED = "lex: {query} overview\nthis line has no prefix"
 def plan(asked: Asked, language: str) -> Iterator[str]:
     """Lines to print. Raises as `rows_of` and `over_folder`: what would stop the training stops the plan."""
 
-    def say(key: str, **values: Any) -> str:
-        return translate(f"expansion_training.plan_{key}", language, **values)
+    def say(sentence: str, **values: Any) -> str:
+        return translate(f"expansion_training.plan_{sentence}", language, **values)
 
     config = asked.config.model_dump()
     yield say("kind", kind=asked.kind, name=config["name"])
