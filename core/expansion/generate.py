@@ -53,7 +53,7 @@ def from_folder(folder: Path, *, grounding: Grounding | None = None, limit: int 
     `limit` > 0 takes every n-th pair, so that all of the file is represented. Raises UserError("expansion.no_pairs" / "retrieval...").
     """
     passages = {d.file: f"{d.title} {d.text}".strip() for d in read_corpus(folder)}
-    pairs = list(_pairs(folder))
+    pairs = list(pairs_of(folder))
     if not pairs:
         raise UserError("expansion.no_pairs", path=folder)
     writer = OfflineWriter(passages, pairs)
@@ -133,7 +133,7 @@ def _kept(writer: OfflineWriter, numbers: Sequence[int], source: str, grounding:
     return made
 
 
-def _pairs(folder: Path) -> Iterator[Pair]:
+def pairs_of(folder: Path) -> Iterator[Pair]:
     """Training pairs with the asker's other wording where the file has one, without questions of the test set."""
     test = {str(row["text"]) for row in _lines(folder, "queries")}
     for row in _lines(folder, "train_pairs"):

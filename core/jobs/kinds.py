@@ -11,6 +11,8 @@ from core.jobs import configs_bench as cb
 from core.jobs import configs_doc2query as d2q
 from core.jobs import configs_embedding as emb
 from core.jobs import configs_evaluation as ce
+from core.jobs import configs_expansion_data as exd
+from core.jobs import configs_expansion_export as ship
 from core.jobs import configs_expansion_training as ex
 from core.jobs import configs_release as cr
 from core.jobs import configs_retrieval as retrieval
@@ -86,6 +88,14 @@ KINDS: dict[str, JobKind] = {
             "检索从使用中学习",
         ),
         JobKind(
+            "expansion_data",
+            exd.ExpansionDataConfig,
+            "training.expansion_data",
+            "cpu",
+            "Query expansion: make a set",
+            "查询扩展：生成数据集",
+        ),
+        JobKind(
             "expansion_base",
             ex.ExpansionBaseConfig,
             "training.expansion_base",
@@ -119,6 +129,17 @@ KINDS: dict[str, JobKind] = {
             "gpu",
             "Query expansion: evaluate",
             "查询扩展：评测",
+        ),
+        JobKind(
+            "expansion_export", ship.ExpansionExportConfig, "training.expansion_export", "cpu", "Query expansion: export", "查询扩展：导出"
+        ),
+        JobKind(
+            "expansion_prompt",
+            ship.ExpansionPromptConfig,
+            "training.expansion_gepa",
+            "cpu",
+            "Query expansion: search a prompt",
+            "查询扩展：提示词搜索",
         ),
         JobKind("calibrate", reward.CalibrateConfig, "training.calibrate", "cpu", "Calibrate the reward", "校准奖励"),
         JobKind("prompt_set", reward.PromptSetConfig, "training.prompt_set", "cpu", "Build a prompt set", "构建提示集"),
