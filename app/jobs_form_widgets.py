@@ -29,7 +29,9 @@ def start_form(template: Any | None, wanted: str = "") -> None:
     startable = [name for name, kind in KINDS.items() if kind.is_startable]
     chosen = template.kind if template is not None else wanted
     first = startable.index(chosen) if chosen in startable else 1
-    kind = st.selectbox(t("jobs.kind"), startable, index=first, format_func=kind_name, key=f"jobs_kind_{template.id if template else wanted or 0}")
+    kind = st.selectbox(
+        t("jobs.kind"), startable, index=first, format_func=kind_name, key=f"jobs_kind_{template.id if template else wanted or 0}"
+    )
     filled = template.config if template is not None and template.kind == kind else {}
     choices = views.choices()
     prefix = f"jobs_new_{kind}_{template.id if template else 0}"
