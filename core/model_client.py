@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -27,6 +28,8 @@ from db.engine import read_session
 TIMEOUT = httpx.Timeout(5.0, read=90.0, write=10.0)
 #: asked of an external endpoint when the caller sets no limit
 EXTERNAL_TOKENS = 1024
+#: an endpoint there (llama.cpp's server, Ollama) needs no proxy, and over plain HTTP no certificates
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEALTH_TIMEOUT = httpx.Timeout(2.0)
 
 
@@ -170,7 +173,9 @@ def _prepare(version_name: str, messages: Sequence[Message], temperature: float,
     key = os.environ.get(variable, "") if variable else ""
     if variable and not key:
         raise UserError("bench.key_missing")
-    return _Call(f"{version.endpoint_url}/chat/completions", {"Authorization": f"Bearer {key}"} if key else {}, body, is_remote=True)
+    is_here = urlsplit(version.endpoint_url).hostname in LOOPBACK and version.endpoint_url.startswith("http:")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return _Call(f"{version.endpoint_url}/chat/completions", headers, body, is_remote=not is_here)
 
 
 @contextmanager

@@ -61,8 +61,8 @@ class Expanded:
 class Expander(Protocol):
     """`ask` says what happened; `expand` gives the lines, or None when the plain question has to do. Neither raises."""
 
-    name: str
-
+    @property
+    def name(self) -> str: ...
     def ask(self, query: str, *, budget_ms: int) -> Expanded: ...
     def expand(self, query: str, *, budget_ms: int) -> tuple[Line, ...] | None: ...
 

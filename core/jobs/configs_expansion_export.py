@@ -61,6 +61,11 @@ class ExpansionPromptConfig(JobConfig):
         "允许的请求总数，含最终测量与全部重试；恢复运行后继续累计。",
         ge=20,
     )
+    corpus: str = option(
+        "",
+        "Folder of a corpus with judgements (BEIR): the score then also asks whether the lines find the answer. Empty: form only.",
+        "带相关性标注的语料目录（BEIR）：评分将同时考察能否检索到答案。留空则只看格式。",
+    )
     num_train: int = option(24, "Queries to learn from.", "用于学习的查询数。", ge=2)
     num_val: int = option(16, "Queries that choose among prompts.", "用于筛选提示词的查询数。", ge=2)
     num_heldout: int = option(24, "Queries that only the final measurement sees.", "仅用于最终测量的查询数。", ge=5)

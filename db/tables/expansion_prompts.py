@@ -34,8 +34,8 @@ class ExpansionPromptUse(Base):
     __tablename__ = "expansion_prompt_uses"
 
     id: Mapped[pk] = mapped_column(init=False)
-    prompt_id: Mapped[int | None] = mapped_column(ForeignKey("expansion_prompts.id"), default=None)
     model: Mapped[short]
     reason: Mapped[str]
     created_by: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    prompt_id: Mapped[int | None] = mapped_column(ForeignKey("expansion_prompts.id"), default=None)
     created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
