@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,12 @@ def train(run: Run) -> None:
     known = [one for one in material.train if same(one.query) not in excluded]
     if len(known) < 10:
         raise UserError("doc2query.too_few_pairs", num=len(known))
-    bags = Bags(material, known)
-    print(f"{len(known)} questions, {len(material.held_out)} kept aside, {len(bags.names)} tokens", flush=True)
-    hard = hard_negatives(bags)
-    own = learn_own(run, bags, hard, config)
-    model = learn_terms(run, bags, own, hard, config)
-    metrics = choose(run, model, material, config) if material.held_out else {}
-    model = TermModel(model.own, model.features, model.into, model.out, model.bias, model.surfaces, metrics.pop("writing"))
+    model = fit(run, Bags(material, known), config)
+    metrics = choose(run, model, material, config)
+    if config.refit:  # what was kept aside has said which writing is best; now it may teach, too
+        known += [one for one in material.held_out if same(one.query) not in excluded]
+        model = fit(run, Bags(material, known), config)
+    model = replace(model, writing=metrics.pop("writing"))
     scratch, final = run.dir / "terms", retrieval_models.models_folder(run.home, config.name)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -85,6 +85,13 @@ def train(run: Run) -> None:
         run.home, kind="expander", name=config.name, form="terms", folder=final, metrics=metrics, manifest=manifest, job_id=run.job_id
     )
     run.result(expander=config.name, content_hash=row.content_hash, examples=examples, **metrics)
+
+
+def fit(run: Run, bags: Bags, config: ExpansionTermsConfig) -> TermModel:
+    """Both stages."""
+    print(f"{len(bags.questions)} questions, {len(bags.names)} tokens", flush=True)
+    hard = hard_negatives(bags)
+    return learn_terms(run, bags, learn_own(run, bags, hard, config), hard, config)
 
 
 class Bags:

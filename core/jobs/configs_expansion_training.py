@@ -73,6 +73,12 @@ class ExpansionTermsConfig(PairsConfig):
         8.0, "Passes over the pairs for the weights of the query's words.", "学习查询词权重时的训练轮数。", gt=0, le=100
     )
     num_tried: int = option(1000, "Questions kept aside on which ways of writing lines are tried.", "用于试选写法的留出问题数。", ge=20)
+    refit: bool = option(
+        True,
+        "Once the way of writing is chosen, learn again from all pairs, those kept aside included (the figures stay those of before).",
+        "选定写法后，用全部问答对（含留出部分）重新学习；所报指标仍为重新学习之前的结果。",
+        advanced=True,
+    )
     width: int = option(64, "Width of the map from queries to words.", "查询到词的映射宽度。", advanced=True, ge=4)
     learning_rate: float = option(0.01, "Peak learning rate of the map.", "映射的最大学习率。", advanced=True, gt=0)
     own_rate: float = option(0.03, "Peak learning rate of the weights.", "词权重的最大学习率。", advanced=True, gt=0)
