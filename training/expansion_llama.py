@@ -21,7 +21,7 @@ def check(file: str, asked: dict[str, Any]) -> dict[str, Any]:
 
     `asked`: prompts (rendered texts), answers (ids), max_new_tokens, eos (ids that end an answer), num_ctx.
     """
-    import llama_cpp  # type: ignore[import-not-found]
+    import llama_cpp
     import numpy as np
 
     model = llama_cpp.Llama(model_path=file, n_ctx=asked["num_ctx"], n_threads=1, verbose=False, seed=0)
