@@ -36,7 +36,7 @@ class Doc2QueryConfig(PairsConfig):
     )
     num_questions: int = option(5, "Questions per passage when the writer is tried out.", "试写时每段的问题数。", ge=1, le=40)
     num_tried: int = option(
-        1500, "Passages on which the writer is tried out after training; 0 skips that.", "训练后用于试写评测的段落数；0 表示跳过。", ge=0
+        6000, "Passages on which the writer is tried out after training; 0 skips that.", "训练后用于试写评测的段落数；0 表示跳过。", ge=0
     )
     max_source: int = option(
         96, "The writer reads this many first pieces of a passage.", "读取段落开头的单元数。", advanced=True, ge=8, le=1024
