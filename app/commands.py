@@ -11,7 +11,16 @@ from typing import Any
 
 import typer
 
-from app import ask_commands, checks, expansion_commands, expansion_train_commands, index_commands, release_commands, retrieval_commands
+from app import (
+    ask_commands,
+    checks,
+    expansion_commands,
+    expansion_export_commands,
+    expansion_train_commands,
+    index_commands,
+    release_commands,
+    retrieval_commands,
+)
 from app.console import help_text, language, say, word
 from app.export_commands import export
 from app.reward_commands import reward_commands
@@ -53,6 +62,7 @@ def register(cli: typer.Typer) -> None:
     release_commands.register(cli, as_meant, run_or_queue)
     retrieval_commands.register(cli, _shortcut)
     expansion_commands.register(cli, as_meant, _shortcut)
+    expansion_export_commands.register(expansion_commands.expansion_commands, _shortcut)
     expansion_train_commands.register(cli, as_meant, run_or_queue, _shortcut)
     cli.command(help=help_text("demo"))(demo)
     cli.command(help=help_text("settings"))(settings)

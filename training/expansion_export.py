@@ -53,7 +53,7 @@ def export(run: Run) -> None:
     python = run.home.settings.llama_python
     if not python and (wanted := [one for one in config.types if one in gguf.QUANTS]):
         raise UserError("expansion_export.no_llama", types=", ".join(wanted))
-    queries = read_queries(Path(config.queries) if config.queries else QUERIES)[: config.num_prompts]
+    queries = read_queries(run.home.root / Path(config.queries).expanduser() if config.queries else QUERIES)[: config.num_prompts]
     converter = gguf_converter.find(run.home.settings.gguf_converter)
     if converter is None:
         if not config.fetch_converter:
