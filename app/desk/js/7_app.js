@@ -135,6 +135,7 @@ class App {
       const panel = this.slot("panel");
       panel.scrollTop = 0;
       const scroller = this.root.closest("[data-testid='stMain']");
+      this.showInList();
       if (isReveal && this.isSingle) panel.scrollIntoView({ block: "start" }); // one column: the reveal lies below the case
       else if (scroller?.scrollTop) scroller.scrollTop = 0;
     });
@@ -143,6 +144,17 @@ class App {
       this.paintedAt = performance.now();
       this.root.dataset.painted = String(id);
     }));
+  }
+
+  /** Bring the open case into sight where the list scrolls by itself; the page stays where it is. */
+  showInList() {
+    if (this.root.classList.contains("is-narrow")) return;
+    const list = this.slot("queue");
+    const item = list.querySelector("[aria-current]");
+    if (!item) return;
+    const [box, outer] = [item.getBoundingClientRect(), list.getBoundingClientRect()];
+    if (box.top < outer.top) list.scrollTop -= outer.top - box.top + 8;
+    else if (box.bottom > outer.bottom) list.scrollTop += box.bottom - outer.bottom + 8;
   }
 
   dwell() {
