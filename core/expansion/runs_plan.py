@@ -45,7 +45,7 @@ def plan(asked: Asked, language: str) -> Iterator[str]:
     yield say("lora", rank=config["lora_r"], alpha=config["lora_alpha"], modules=", ".join(config["target_modules"]))
     yield say("rate", rate=config["learning_rate"], processes=config["num_processes"])
     for key, line in asked.unused:
-        yield say("unused", key=key, line=line)
+        yield say("unused", name=key, line=line)
     folder = config.get("corpus") or ""
     grounding = over_folder(current_home().root / Path(folder).expanduser()) if folder else None
     yield say("grounded", corpus=folder) if grounding else say("ungrounded")

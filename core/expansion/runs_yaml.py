@@ -134,7 +134,7 @@ def read(path: Path, stage: Stage, *, accelerate: Path | None = None) -> Asked:
         elif key in ONLY:
             wanted = ONLY[key][stage] if isinstance(ONLY[key], dict) else ONLY[key]
             if given.value != wanted:
-                raise UserError("expansion_training.yaml_unsupported", file=file, line=given.line, key=key, only=_shown(wanted))
+                raise UserError("expansion_training.yaml_unsupported", file=file, line=given.line, name=key, only=_shown(wanted))
         elif key in unused:
             left.append((key, given.line))
         else:
@@ -142,7 +142,7 @@ def read(path: Path, stage: Stage, *, accelerate: Path | None = None) -> Asked:
     for key in REQUIRED[stage]:
         if key not in found:
             fix = translate("expansion_training.yaml_add_line", _language(), section=key.partition(".")[0])
-            raise UserError("expansion_training.yaml_missing", file=file, key=key, fix=fix)
+            raise UserError("expansion_training.yaml_missing", file=file, name=key, fix=fix)
     processes = _processes(accelerate) if accelerate else 1
     one, steps = (found[k].value if k in found else None for k in ("training.batch_size", "training.gradient_accumulation_steps"))
     if one or steps:
@@ -196,7 +196,7 @@ def _pairs(file: str, node: yaml.MappingNode) -> list[tuple[str, yaml.Node, int]
     for key, value in node.value:
         name, line = str(key.value), key.start_mark.line + 1
         if name in found:
-            raise UserError("expansion_training.yaml_twice", file=file, line=line, key=name)
+            raise UserError("expansion_training.yaml_twice", file=file, line=line, name=name)
         found[name] = (name, value, line)
     return list(found.values())
 
@@ -205,7 +205,7 @@ def _check_type(file: str, key: str, given: Value, kind: str) -> None:
     if not TYPES[kind](given.value):
         expected = translate(f"expansion_training.type_{kind}", _language())
         shown = _shown(given.value)
-        raise UserError("expansion_training.yaml_type", file=file, line=given.line, key=key, expected=expected, value=shown)
+        raise UserError("expansion_training.yaml_type", file=file, line=given.line, name=key, expected=expected, value=shown)
 
 
 def _unknown(file: str, key: str, line: int, known: list[str]) -> UserError:
@@ -217,7 +217,7 @@ def _unknown(file: str, key: str, line: int, known: list[str]) -> UserError:
         if near
         else translate("expansion_training.yaml_known", _language(), known=", ".join(beside))
     )
-    return UserError("expansion_training.yaml_unknown", file=file, line=line, key=key, fix=fix)
+    return UserError("expansion_training.yaml_unknown", file=file, line=line, name=key, fix=fix)
 
 
 def _check_start(file: str, stage: Stage, found: dict[str, Value]) -> None:
@@ -258,7 +258,7 @@ def _processes(path: Path) -> int:
             number = value
         elif _norm(value) not in map(_norm, ACCELERATE_ONLY[key]):
             only = " / ".join(map(_shown, ACCELERATE_ONLY[key]))
-            raise UserError("expansion_training.yaml_unsupported", file=file, line=line, key=key, only=only)
+            raise UserError("expansion_training.yaml_unsupported", file=file, line=line, name=key, only=only)
     return number
 
 
