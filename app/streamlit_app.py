@@ -48,6 +48,7 @@ SCREENS = (
     Screen("evaluations", "evaluations", "monitoring", EVERYONE, "models"),
     Screen("retrieval", "retrieval", "stairs", EVERYONE, "models"),
     Screen("expansion", "expansion", "manage_search", ("product", "engineer"), "models"),
+    Screen("expansion_data", "expansion_data", "checklist", ("clinician", "engineer"), "models"),
     Screen("training_run", "run", "query_stats", ("product", "engineer"), "models"),
     Screen("reward", "reward", "balance", ("product", "engineer"), "models"),
     Screen("teacher", "teacher", "school", ("product", "engineer"), "models"),

@@ -125,6 +125,12 @@ def rows(session: Session, set_id: int, split: str | None = None) -> list[Row]:
     return [_row(one) for one in session.scalars(query)]
 
 
+def kept_rows(set_id: int, split: str | None = None) -> list[Row]:
+    """As `rows`, in a session of its own."""
+    with read_session() as session:
+        return rows(session, set_id, split)
+
+
 def page(
     set_id: int, *, search: str = "", status: str = "", split: str = "", order: Order = "number", offset: int = 0, size: int = 20
 ) -> tuple[list[Stored], int]:

@@ -21,6 +21,8 @@ ASSETS = Path(__file__).resolve().parents[2] / "assets"
 HAS_CJK = re.compile(f"[{CJK}]")
 RUN = re.compile(f"[{CJK}]+|[^\\s{CJK}]+")
 EDGES = ".,!?:;()[]\"'"
+#: what a question ends with is no part of its last word
+END_MARKS = "?!.,;:"
 #: a name written in Latin letters or with digits inside Chinese text, with a Chinese ending that belongs to it (B超, X光)
 LATIN_NAME = re.compile(f"[A-Za-z][A-Za-z0-9+#.\\-]*(?:超|光)?|\\d+(?:\\.\\d+)?(?:羟|型)[{CJK}]{{0,6}}")
 QUOTED = re.compile('[《「『“"]([^》」』”"]{2,30})[》」』”"]')
@@ -104,7 +106,7 @@ def key_terms(query: str) -> set[str]:
     """Words of the query that say what it is about."""
     found = lists()
     if not has_cjk(query):
-        return set(words(query)) - found.key_term_stop
+        return {word.rstrip(END_MARKS) for word in words(query)} - found.key_term_stop - {""}
     subject = found.between_zh.sub(" ", query)
     terms = {w for w in words(subject if HAS_CJK.search(subject) else query) if not set(w) <= found.stop_zh}
     return terms - found.key_term_stop
@@ -124,7 +126,7 @@ def holds_any(text: str, names: set[str]) -> bool:
 def holds_key_term(line: str, query: str) -> bool:
     """Is one key term of the query in the line? True for a query without any."""
     terms = key_terms(query)
-    return not terms or bool(terms & set(words(line)))
+    return not terms or bool(terms & {word.rstrip(END_MARKS) for word in words(line)})
 
 
 def has_filler(line: str, query: str) -> bool:
