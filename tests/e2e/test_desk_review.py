@@ -145,13 +145,13 @@ def test_the_tour_comes_once_and_again_from_help(site: Site, page: Page, sign_in
 
 
 def test_lists_orders_and_search_by_keyboard(site: Site, page: Page, sign_in: SignIn, cases: list[int]) -> None:
+    sign_in(page, "clinician", "/desk")
+    wait_for(page, "blind")
     with site.database():
-        with write_session() as session:
+        with write_session() as session:  # after the sign-in, so that it is not the case in hand
             wanted = add_case(session, "孩子发烧三天，可以吃布洛芬吗？", gap=0.99)
             session.get_one(t.Sample, session.get_one(t.Conflict, wanted).sample_id).language = "zh"
         search.refresh()
-    sign_in(page, "clinician", "/desk")
-    wait_for(page, "blind")
     page.locator("[data-k='order']").select_option("disagreement")
     others = desk(page).locator(".cd-item:not([aria-current='true'])")  # the case in hand stays on top, whatever the order
     expect(others.first).to_have_attribute("data-case", str(wanted))
