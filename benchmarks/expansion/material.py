@@ -4,8 +4,9 @@
 
 The questions are training pairs of medquad-qa (English) and zhmedqa (Chinese); what is asked is told by a pattern, and the lines are that
 pattern's, with the question's own name in them. They are templates on purpose: a model of half a million parameters can learn to copy
-a name into them in minutes, not to write. DIR gets rows.jsonl and corpus/ in BEIR form, whose train_pairs know every row's passage, so
-that the reward can be grounded. Test queries of either set are left out.
+a name into them in minutes, not to write. As in sets that people gather, not every row is good: a share of them (`--lazy`) is only
+the name and a vague sentence, without a passage, so that reinforcement has something to mend. DIR gets rows.jsonl and corpus/ in
+BEIR form, whose train_pairs know every row's passage, so that the reward can be grounded. Test queries of either set are left out.
 """
 
 from __future__ import annotations
@@ -172,11 +173,22 @@ def chinese(query: str) -> list[Line] | None:
     return next(filled(name[0], keys, more, vec, hyde) for words, keys, more, vec, hyde in CHINESE if re.search(words, rest))
 
 
+def keywords(text: str) -> str:
+    """What stands behind the name in a first line."""
+    return max((row[1] for row in (*ENGLISH, *CHINESE) if text.endswith(row[1])), key=len, default="")
+
+
 def filled(name: str, keys: str, more: str, vec: str, hyde: str) -> list[Line]:
     return [Line("lex", f"{name} {keys}"), Line("lex", f"{name} {more}"), Line("vec", vec.format(name)), Line("hyde", hyde.format(name))]
 
 
-def build(data: Path, out: Path, num: int, distractors: int) -> dict[str, int]:
+def lazy(language: str, name: str) -> list[Line]:
+    """What somebody in a hurry writes."""
+    vec = f"information about {name}" if language == "en" else f"{name}的相关信息"
+    return [Line("lex", name), Line("vec", vec)]
+
+
+def build(data: Path, out: Path, num: int, distractors: int, share: float) -> dict[str, int]:
     """Write everything; returns counts."""
     rng = random.Random(0)
     rows: list[Row] = []
@@ -195,6 +207,8 @@ def build(data: Path, out: Path, num: int, distractors: int) -> dict[str, int]:
             if lines is None or made == num:
                 continue
             made += 1
+            if rng.random() < share:
+                lines = lazy(language, lines[0].text.removesuffix(keywords(lines[0].text)).strip())
             key = f"{language}-{p['pos']}"
             corpus[key] = text
             pairs.append({"query": query, "pos": key})
@@ -223,8 +237,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--num", type=int, default=800, help="rows of each language")
     parser.add_argument("--distractors", type=int, default=800, help="other passages of each language")
+    parser.add_argument("--lazy", type=float, default=0.6, help="share of poor rows")
     options = parser.parse_args()
-    print(build(options.data, options.out, options.num, options.distractors))
+    print(build(options.data, options.out, options.num, options.distractors, options.lazy))
 
 
 if __name__ == "__main__":
