@@ -33,11 +33,18 @@ EXAMPLE = """{"query": "gout treatment", "output": [["lex", "gout colchicine ura
 
 def show_rows(chosen: Listed) -> None:
     """Filters, one page of rows, and the row that was picked."""
+    spoken = language()  # a select box goes on showing the words it was made with
     left, middle, right, last = st.columns([3, 1.4, 1.4, 1.6])
     search = left.text_input(t("expansion.search"), key="ed_search", placeholder=t("expansion.search_hint"))
-    status = middle.selectbox(t("expansion.status"), ["", "kept", "rejected", "edited"], format_func=_status_word, key="ed_status")
-    split = right.selectbox(t("expansion.split"), ["", *SPLITS], format_func=lambda s: t(f"expansion.split_{s or 'all'}"), key="ed_split")
-    order = last.selectbox(t("expansion.order"), ["rubric", "number"], format_func=lambda o: t(f"expansion.order_{o}"), key="ed_order")
+    status = middle.selectbox(
+        t("expansion.status"), ["", "kept", "rejected", "edited"], format_func=_status_word, key=f"ed_status_{spoken}"
+    )
+    split = right.selectbox(
+        t("expansion.split"), ["", *SPLITS], format_func=lambda s: t(f"expansion.split_{s or 'all'}"), key=f"ed_split_{spoken}"
+    )
+    order = last.selectbox(
+        t("expansion.order"), ["rubric", "number"], format_func=lambda o: t(f"expansion.order_{o}"), key=f"ed_order_{spoken}"
+    )
     key = f"ed_page_{chosen.id}_{search}_{status}_{split}_{order}"
     number = st.session_state.setdefault(key, 0)
     rows, total = sets.page(

@@ -17,7 +17,9 @@ Called through `core.expansion.reward.score`.
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
+import weakref
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -179,8 +181,9 @@ class _Store:
     """The corpus: its lexical index, its words by document, and its vectors if there are any."""
 
     def __init__(self, corpus: Iterable[tuple[str, str]], encoder: Encoder | None) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="grounding-")
-        writer = LexicalWriter(Path(self._folder.name) / "lexical")
+        folder = Path(tempfile.mkdtemp(prefix="grounding-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        writer = LexicalWriter(folder / "lexical")
         self.ids: list[str] = []
         self._tokens: list[array[int]] = []
         self._vocabulary: dict[str, int] = {}
@@ -193,7 +196,7 @@ class _Store:
             if encoder:
                 texts.append(text)
         writer.finish()
-        self._lexical = Lexical(Path(self._folder.name) / "lexical")
+        self._lexical = Lexical(folder / "lexical")
         self.number = {document: number for number, document in enumerate(self.ids)}
         self._words = list(self._vocabulary)
         self._frequency = Counter(number for tokens in self._tokens for number in tokens)

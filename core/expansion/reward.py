@@ -49,7 +49,8 @@ class Grounded:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """`reward` 0..1; `rubric` the same without the retrieval term; `points` of `maximum`; `rating` a key of RATINGS."""
+    """`reward` 0..1; `rubric` the same without the retrieval term; `points` of `maximum`, before an echo holds the rubric at half;
+    `rating` a name of RATINGS."""
 
     reward: float
     rubric: float

@@ -55,7 +55,7 @@ def _diversity(ledger: Ledger, query: str, lex: Texts, vec: Texts) -> None:
     for kind, texts, price in kinds:
         for number, text in texts:
             if terms.echoes(text, query):
-                ledger.num_echoes += kind == "lex"
+                ledger.num_echoes += kind == "lex" and set(terms.words(text)) == set(terms.words(query))
                 left = ledger.take_up_to(left, "diversity", price, "echo", number)
 
 

@@ -190,20 +190,20 @@ def check_row(value: object, number: int) -> Row | Problem:
         return Problem(number, "not_object", {"found": _type(value)})
     for key in ("query", "output"):
         if key not in value:
-            return Problem(number, "key_missing", {"key": key})
+            return Problem(number, "key_missing", {"name": key})
     unknown = [key for key in value if key not in ("query", "output", *OPTIONAL)]
     if unknown:
-        return Problem(number, "key_unknown", {"key": unknown[0], "known": ", ".join(("query", "output", *OPTIONAL))})
+        return Problem(number, "key_unknown", {"name": unknown[0], "known": ", ".join(("query", "output", *OPTIONAL))})
     query = value["query"]
     if not isinstance(query, str):
-        return Problem(number, "wrong_type", {"key": "query", "expected": "text", "found": _type(query)})
+        return Problem(number, "wrong_type", {"name": "query", "expected": "text", "found": _type(query)})
     if not query.strip():
         return Problem(number, "query_empty")
     for key in TEXT_KEYS:
         if value.get(key) is not None and not isinstance(value[key], str):
-            return Problem(number, "wrong_type", {"key": key, "expected": "text", "found": _type(value[key])})
+            return Problem(number, "wrong_type", {"name": key, "expected": "text", "found": _type(value[key])})
     if value.get("is_short") is not None and not isinstance(value["is_short"], bool):
-        return Problem(number, "wrong_type", {"key": "is_short", "expected": "true / false", "found": _type(value["is_short"])})
+        return Problem(number, "wrong_type", {"name": "is_short", "expected": "true / false", "found": _type(value["is_short"])})
     if value.get("language") not in (None, "", "en", "zh"):
         return Problem(number, "language_unknown", {"found": value["language"]})
     lines = _lines(value["output"], number)
@@ -218,7 +218,7 @@ def _lines(output: object, number: int) -> list[Line] | Problem:
     if isinstance(output, str):
         output = [part for part in output.split("\n") if part.strip()]
     if not isinstance(output, list):
-        return Problem(number, "wrong_type", {"key": "output", "expected": "list", "found": _type(output)})
+        return Problem(number, "wrong_type", {"name": "output", "expected": "list", "found": _type(output)})
     if not output:
         return Problem(number, "output_empty")
     lines: list[Line] = []
