@@ -252,7 +252,7 @@ def new_doors(before: Index, home: Home, name: str, version: int | None) -> list
         return []
     index, known = load_index(index_versions.folder_of(name, version)), set(before.store.living_questions())
     entries = [index.entry(number) for number in index.store.living_questions() if number not in known]
-    return [(entry.text, index.chunk(entry.parent).file) for entry in entries]
+    return [(entry.text.partition("\n")[0], index.chunk(entry.parent).file) for entry in entries]
 
 
 def table(weeks: Sequence[Week]) -> str:

@@ -208,7 +208,7 @@ def keep_stats(run: Run, config: LearnRetrievalConfig, version: int, index: Inde
     entries: dict[str, dict[str, int]] = {}
     for number in index.numbers if by_text else ():
         for entry in index.questions(number):
-            if (seen := by_text.get(entry.text)) is not None:
+            if (seen := by_text.get(entry.text.partition("\n")[0])) is not None:
                 entries[str(entry.id)] = {
                     "num_hits": seen.num_hits, "num_helpful": seen.num_helpful, "num_harmful": seen.num_harmful,
                 }  # fmt: skip

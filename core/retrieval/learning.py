@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.retrieval.clicks import Evidence, Impression, Missed, estimate_examination, gather, missed_documents
+from core.retrieval.entries import searchable
 from core.retrieval.index import Index
 from core.retrieval.judged import Unit, key_of
 from core.retrieval.tokens import normalise
@@ -55,7 +56,11 @@ def lessons_of(index: Index, impressions: Sequence[Impression], unit: Unit, with
 def new_questions(
     index: Index, lessons: Lessons, *, write: Write | None = None, is_private: Callable[[str], bool] | None = None
 ) -> dict[int, list[str]]:
-    """Chunk -> new pseudo-questions: what was asked, then what `write` makes of the chunk's text; none that is there already."""
+    """Chunk -> new doors: what was asked, then what `write` makes of the chunk's text; none that is there already.
+
+    Each is a question with the chunk's own words behind it: alone, a short question also attracts everybody who asks for something like
+    it (zhmedqa, one week of clicks: 19 frozen questions better and 12 worse alone, 20 and 4 with the passage).
+    """
     asked: dict[int, list[str]] = {}
     for missed, number in lessons.missed:
         if is_private is None or not is_private(missed.query):
@@ -64,13 +69,14 @@ def new_questions(
     written = write([index.chunk(number).text for number in wanted]) if write and wanted else [()] * len(wanted)
     found = {}
     for number, more in zip(wanted, written, strict=True):
-        known = {plain(entry.text) for entry in index.questions(number)}
+        known = {plain(entry.text.partition("\n")[0]) for entry in index.questions(number)}
         fresh: dict[str, str] = {}
         for text in (*asked.get(number, ()), *more):
             if plain(text) not in known:
                 fresh.setdefault(plain(text), text)
         if fresh:
-            found[number] = list(fresh.values())[:MAX_NEW]
+            passage = searchable(index.chunk(number))
+            found[number] = [f"{text}\n{passage}" for text in list(fresh.values())[:MAX_NEW]]
     return found
 
 
