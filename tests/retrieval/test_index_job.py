@@ -27,7 +27,7 @@ from db.engine import write_session
 from tests import factories
 from tests.retrieval.test_entries import Hashing, chunk
 from training import index as job
-from training.index_questions import clean, entry_form, key_of, write_questions
+from training.index_questions import clean, entry_form, key_of, measured_form, write_questions
 from training.index_vectors import KeptVectors
 from training.run import Run
 
@@ -225,11 +225,14 @@ def test_bad_input_is_a_sentence_and_changes_nothing(home: Home, docs: Path, con
 
 def test_questions_become_the_entries_that_their_writers_trial_found_best(home: Home) -> None:
     with write_session() as session:
-        for found in ("alone", "with_passage", "none"):
+        for found in ("alone", "with_passage", "with_words", "none"):
             session.add(
                 t.RetrievalModel(kind="doc2query", name=found, form="copying", path="x", content_hash="x", manifest={"entries": found})
             )
-    assert [entry_form(name) for name in ("alone", "with_passage", "any model version")] == ["alone", "with_passage", "alone"]
+    names = ("alone", "with_passage", "with_words")
+    assert tuple(entry_form(name) for name in names) == names
+    assert entry_form("any model version") == "alone"
+    assert measured_form("none") == "with_passage", "to be measured, in the form that can harm least"
     with pytest.raises(UserError) as caught:
         entry_form("none")
     assert caught.value.code == "index.writer_does_not_help"
