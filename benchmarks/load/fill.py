@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import func, insert, select
 
 from db import tables as t
 from db.base import utc_now
@@ -28,7 +28,7 @@ DECIDED = 10
 
 
 def fill(num: int) -> list[int]:
-    """`num` cases, a tenth of them signed by one of 20 readers of the past; returns the ids of those readers."""
+    """`num` more cases, a tenth of them signed by one of 20 readers of the past; returns the ids of those readers."""
     rng = random.Random(0)
     now = utc_now()
     with write_session() as session:
@@ -37,12 +37,13 @@ def fill(num: int) -> list[int]:
         session.add_all([*people, dataset, version])
         session.flush()
         readers = [person.id for person in people]
+        before = max(session.scalar(select(func.max(table.id))) or 0 for table in (t.Sample, t.Completion, t.Conflict))
         dataset_id, version_id = dataset.id, version.id
-    for start in range(1, num + 1, BATCH):
+    for start in range(before + 1, before + num + 1, BATCH):
         samples: list[dict[str, Any]] = []
         completions: list[dict[str, Any]] = []
         conflicts: list[dict[str, Any]] = []
-        for i in range(start, min(start + BATCH, num + 1)):
+        for i in range(start, min(start + BATCH, before + num + 1)):
             language = "zh" if i % 2 else "en"
             a, b, drug = (rng.choice(words) for words in WORDS[language])
             text = (ZH if language == "zh" else EN)(a=a, b=b, drug=drug, n=i)

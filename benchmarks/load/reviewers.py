@@ -51,10 +51,11 @@ async def shift(people: list[Person], period_s: float, minutes: float) -> None:
         await person.close()
 
 
-def compare(where: Site, people: list[Person]) -> dict[str, Any]:
-    """What was acknowledged against what is stored."""
+def compare(where: Site, people: list[Person], *, after: int = 0) -> dict[str, Any]:
+    """What was acknowledged against what is stored; `after` is the last decision that was there before."""
     with where.database(), read_session() as session:
-        rows = [row for row in session.scalars(select(t.Adjudication)) if not row.client_id.startswith(FIRST_READERS_CASES_OF_THE_PAST)]
+        new = session.scalars(select(t.Adjudication).where(t.Adjudication.id > after))
+        rows = [row for row in new if not row.client_id.startswith(FIRST_READERS_CASES_OF_THE_PAST)]
         chain_breaks_at = audit.verify(session)
     stored = {row.id: row for row in rows}
     found = {row.id: (row.conflict_id, row.client_id) for row in rows}

@@ -70,9 +70,8 @@ def start(environment: dict[str, str], home: Path) -> tuple[subprocess.Popen[byt
             time.sleep(0.02)
 
 
-@contextmanager
-def site(home: Path, *, num_cases: int, num_readers: int) -> Iterator[Site]:
-    """A migrated home with `num_cases` cases and `num_readers` readers, and its web process."""
+def prepare(home: Path, *, num_cases: int, num_readers: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Migrate the home and put `num_cases` cases and `num_readers` readers into it; returns the environment and their cookies."""
     environment = {
         **os.environ,
         "CONSILIUM_HOME": str(home),
@@ -91,6 +90,13 @@ def site(home: Path, *, num_cases: int, num_readers: int) -> Iterator[Site]:
     fill(num_cases)
     search.refresh()
     database().dispose()
+    return environment, readers
+
+
+@contextmanager
+def site(home: Path, *, num_cases: int, num_readers: int) -> Iterator[Site]:
+    """A migrated home with `num_cases` cases and `num_readers` readers, and its web process."""
+    environment, readers = prepare(home, num_cases=num_cases, num_readers=num_readers)
     process, started_s = start(environment, home)
     try:
         yield Site(f"http://127.0.0.1:{environment['CONSILIUM_PORT']}", home, readers, environment, process, started_s)
