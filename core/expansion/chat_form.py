@@ -23,6 +23,8 @@ def formatted(rows: Iterable[Row], tokenizer: Path | None = None, instruction: s
     """
     template = None
     if tokenizer is not None:
+        if not (tokenizer / "tokenizer_config.json").is_file():
+            raise UserError("expansion.no_template", path=tokenizer)
         from transformers import AutoTokenizer
 
         try:

@@ -46,7 +46,11 @@ def split(rows: Sequence[Row], seed: int = 0, groups: Sequence[int] | None = Non
         f"{language.value}|{length_class(row.query)}|{row.extra.get('category', '')}"
         for row, language in zip(rows, languages(rows), strict=True)
     ]
-    return [SPLITS[split] for split in assign(digests, strata, groups or families(rows), seed)]
+    leaders: dict[int, int] = {}
+    found = groups or families(rows)
+    for i, group in enumerate(found):  # the smallest digest leads, not the first row: the order of the file must not matter
+        leaders[group] = min(leaders.get(group, i), i, key=digests.__getitem__)
+    return [SPLITS[split] for split in assign(digests, strata, [leaders[group] for group in found], seed)]
 
 
 def length_class(query: str) -> str:

@@ -110,7 +110,7 @@ def test_every_missing_point_has_a_reason_and_a_line(query: str, output: str) ->
     uncapped = min(1.0, max(0.0, (maximum + lost + scored.bonus["quotes"]) / maximum))
     assert scored.rubric == pytest.approx(min(uncapped, 0.5) if any(d.dimension == "cap" for d in scored.deductions) else uncapped)
     for name, value in scored.dimensions.items():
-        floor = reward.MAXIMA[name] + taken[name]
+        floor = MAXIMA[name] + taken[name]
         assert value == pytest.approx(max(-45 if name == "entity" else 0, floor) if has_hyde or name != "hyde" else 0)
         assert (-45 if name == "entity" else 0) <= value <= MAXIMA[name]
 
