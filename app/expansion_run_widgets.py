@@ -223,7 +223,11 @@ def show_pairs(found: Compared) -> None:
     st.caption(t("expansion_training.gains_losses", gains=len(gains), losses=len(losses), same=len(found.pairs) - len(gains) - len(losses)))
     kinds = ("losses", "gains", "all")
     kind = st.segmented_control(
-        t("expansion_training.show"), kinds, default="losses", format_func=lambda k: t(f"expansion_training.{k}"), key="expansion_kind"
+        t("expansion_training.show"),
+        kinds,
+        default="losses" if losses else "gains" if gains else "all",
+        format_func=lambda k: t(f"expansion_training.{k}"),
+        key="expansion_kind",
     )
     shown: Sequence[Pair] = {"losses": losses, "gains": gains}.get(str(kind), found.pairs)
     pages = max(1, -(-len(shown) // PAGE))

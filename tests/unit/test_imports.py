@@ -22,6 +22,7 @@ PURE = {
     "core.agreement", "core.bench_diff", "core.bench_slices", "core.calibration", "core.completions", "core.conflicts",
     "core.content", "core.desk.routing", "core.errors", "core.expansion", "core.exports.files", "core.i18n",
     "core.jobs.configs", "core.jobs.configs_ask", "core.jobs.configs_bench", "core.jobs.configs_doc2query",
+    "core.jobs.configs_expansion_data", "core.jobs.configs_expansion_export", "core.jobs.configs_expansion_training",
     "core.jobs.configs_embedding", "core.jobs.configs_evaluation", "core.jobs.configs_release", "core.jobs.configs_retrieval",
     "core.jobs.configs_retrieval_evaluation", "core.jobs.configs_review", "core.jobs.configs_reward",
     "core.jobs.configs_teacher", "core.jobs.configs_training", "core.jobs.fields", "core.jobs.kinds", "core.lexicons",
