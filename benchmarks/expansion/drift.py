@@ -1,4 +1,4 @@
-"""What becomes of GRPO without the KL to the SFT: the same training with beta 0.04 and with (as good as) none, an experiment, not a setting.
+"""What becomes of GRPO without the KL to the SFT: the same training with beta 0.04 and with (as good as) none, an experiment only.
 
     python -m benchmarks.expansion.drift --home HOME --sft NAME --data ROWS --corpus DIR [--steps 30] [--betas 0.04 0]
 
