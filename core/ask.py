@@ -37,8 +37,9 @@ __all__ = ["AskResult", "Context", "IndexShown", "active_index", "ask", "check_q
 
 MAX_QUESTION = 2000
 MAX_TOP_K = 20
-#: A rewriting and its question must share a document among so many passages.
+#: A rewriting must lead to a document of the question among so many passages; a line of an expansion is there to reach further.
 RELATED_DEPTH = 3
+LINE_DEPTH = 10
 CITATION = re.compile(r"[\[［【](\d{1,2})[\]］】]")
 
 Kind = Literal["model", "extractive", "unknown"]
@@ -140,6 +141,11 @@ def ask(
         about = {"model": expanded.model, "budget": expanded.budget_ms, "reason": expanded.reason or ""}
         notes.append((f"expansion_export.note_{expanded.status}", about))
     lines = expanded.texts if expanded else tuple(expander(question)) if expander and searcher.plan.expansion else ()
+    of_line = ((line, line.partition(":")[2]) for line in (expanded.texts if expanded else ()))
+    astray = [line for line, text in of_line if not _is_related(question, text, searcher.index, LINE_DEPTH)]
+    if expanded and astray:
+        notes.append(("expansion_export.note_astray", {"model": expanded.model, "num": len(astray)}))
+        lines = tuple(line for line in lines if line not in astray)
     watch.lap("rewrite")
     found = searcher.find(question, max(1, min(top_k, MAX_TOP_K)), pseudo_doc=pseudo_doc, expansions=lines)
     notes += found.retrieved.notes
@@ -168,7 +174,7 @@ def ask(
         terms=tuple(dict.fromkeys((_typed(question, m.written), m.term.shown(_other(m.written))) for m in retrieved.mentions)),
         stages=retrieved.stages,
         plan=searcher.plan.to_json(),
-        expansion=_about(expanded),
+        expansion=_about(expanded, lines, astray),
     )
     return _remember(result, user_id, version.id if version else None, shown.id, channel, searcher.served)
 
@@ -216,23 +222,24 @@ def _expanded(question: str, plan: Plan) -> Expanded | None:
         return Expanded(plan.expander, "failed", (), 0.0, plan.expander_budget_ms, error)
 
 
-def _about(found: Expanded | None) -> dict[str, Any]:
-    """An expansion as it is shown and remembered."""
+def _about(found: Expanded | None, lines: Sequence[str], astray: Sequence[str]) -> dict[str, Any]:
+    """An expansion as it is shown and remembered: the lines that were searched, and those that spoke of something else."""
     if found is None:
         return {}
+    status = "astray" if astray and not lines else found.status
     return {
-        "model": found.model, "status": found.status, "lines": list(found.texts), "ms": found.ms, "budget_ms": found.budget_ms
+        "model": found.model, "status": status, "lines": list(lines), "astray": list(astray), "ms": found.ms, "budget_ms": found.budget_ms
     }  # fmt: skip
 
 
-def _is_related(question: str, pseudo_doc: str, index: Index) -> bool:
-    """Does the rewriting speak of what was asked: in its words, or by leading to one of the same documents?
+def _is_related(question: str, pseudo_doc: str, index: Index, depth: int = RELATED_DEPTH) -> bool:
+    """Does a rewriting, or a line of an expansion, speak of what was asked: in its words, or by leading to one of the same documents?
 
     A question that finds nothing cannot be compared; then the rewriting may help, and `support` still judges the outcome.
     """
     if coverage(subject(question), pseudo_doc, index.weight) >= THRESHOLD:
         return True
-    by_question = {index.chunk(f.parent).file for f in index.lexical(question, RELATED_DEPTH)}
+    by_question = {index.chunk(f.parent).file for f in index.lexical(question, depth)}
     by_rewriting = {index.chunk(f.parent).file for f in index.lexical(pseudo_doc, RELATED_DEPTH)}
     return not by_question or bool(by_question & by_rewriting)
 

@@ -155,11 +155,12 @@ class _Answer:
 
 
 def usable(text: str) -> tuple[Line, ...]:
-    """The lines of an answer that is of the strict form and of a sensible size, each once; else none."""
+    """The lines of an answer that is of the strict form and of a sensible size, each once; else none. A bare prefix says nothing and
+    does no harm: it is left out."""
     parsed = schema.parse_output(text)
     lines = tuple(dict.fromkeys(parsed.lines))
     is_sensible = len(lines) <= MAX_LINES and all(len(line.text) <= MAX_CHARACTERS for line in lines)
-    return lines if parsed.is_valid and not parsed.empty and is_sensible else ()
+    return lines if parsed.is_valid and is_sensible else ()
 
 
 def _read(name: str, instruction: str, query: str, key: tuple[str, str], answer: _Answer) -> None:

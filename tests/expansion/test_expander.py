@@ -46,7 +46,7 @@ def scripted(indexed: Home) -> Iterator[Scripted]:  # noqa: F811
         yield endpoint
 
 
-def asked(question: str = "pain in the breast area", budget_ms: int = 3000, name: str = "endpoint") -> AskResult:
+def asked(question: str = "chest pain with cold sweat", budget_ms: int = 3000, name: str = "endpoint") -> AskResult:
     plan = {"expander": name, "expander_budget_ms": budget_ms}
     return ask(question, user_id=None, with_rewrite=False, with_answer=False, plan=plan)
 
@@ -60,15 +60,15 @@ def test_lines_are_doors_and_the_second_time_they_are_remembered(scripted: Scrip
     assert {name for name in found.stages if "lex: " in name} == {"lexical:lex: chest pain aspirin"}
     assert not any(name.startswith("lexical:vec") or name.startswith("lexical:hyde") for name in found.stages)
     messages = scripted.asked[0][1]
-    assert messages == schema.prompt_messages("pain in the breast area")
+    assert messages == schema.prompt_messages("chest pain with cold sweat")
     again = asked()
     assert (again.expansion["status"], len(scripted.asked)) == ("remembered", 1)
     assert again.expansion["lines"] == found.expansion["lines"]
     # the plan chooses, and a request switches off
     set_plan("guidelines", Plan(expander="endpoint"), reason="test", by=None)
-    by_plan = ask("pain in the breast area", user_id=None, with_rewrite=False, with_answer=False)
+    by_plan = ask("chest pain with cold sweat", user_id=None, with_rewrite=False, with_answer=False)
     assert by_plan.expansion["status"] == "remembered"
-    off = ask("pain in the breast area", user_id=None, with_rewrite=False, with_answer=False, plan={"expander": ""})
+    off = ask("chest pain with cold sweat", user_id=None, with_rewrite=False, with_answer=False, plan={"expander": ""})
     assert off.expansion == {}
     assert not any("lex: " in name for name in off.stages)
     with pytest.raises(UserError, match="bad_plan"):
@@ -79,7 +79,7 @@ def test_lines_are_doors_and_the_second_time_they_are_remembered(scripted: Scrip
 
 
 def test_a_late_answer_is_not_waited_for_and_serves_the_next_time(scripted: Scripted) -> None:
-    plain = ask("pain in the breast area", user_id=None, with_rewrite=False, with_answer=False)
+    plain = ask("chest pain with cold sweat", user_id=None, with_rewrite=False, with_answer=False)
     scripted.pause_s = 1.0
     found = asked(budget_ms=60)
     assert found.timings_ms["expand"] < 800
@@ -90,7 +90,7 @@ def test_a_late_answer_is_not_waited_for_and_serves_the_next_time(scripted: Scri
     slow = open_expander("endpoint")
     statuses = [slow.ask(f"question {i}", budget_ms=10).status for i in range(5)]
     assert statuses == ["late"] * 3 + ["busy"] * 2
-    wait_until(lambda: slow.ask("pain in the breast area", budget_ms=0).status == "remembered")
+    wait_until(lambda: slow.ask("chest pain with cold sweat", budget_ms=0).status == "remembered")
     scripted.pause_s = 0
     wait_until(lambda: slow.ask("question 9", budget_ms=2000).status == "used")
     assert asked(budget_ms=60).expansion["status"] == "remembered"
@@ -104,6 +104,14 @@ def test_what_is_not_an_expansion_is_not_used_and_a_model_that_fails_costs_a_not
     assert (found.expansion["status"], found.expansion["lines"]) == ("bad", [])
     assert found.contexts
     assert any(note[0] == "expansion_export.note_bad" for note in found.notes)
+    # a line about something else would put its own passages first: it is left out, and said so
+    scripted.lines = "lex: glaucoma eye drops\nlex: chest pain with cold sweat causes"
+    strayed = asked()
+    assert strayed.expansion["lines"] == ["lex: chest pain with cold sweat causes"]
+    assert strayed.expansion["astray"] == ["lex: glaucoma eye drops"]
+    assert any(note[0] == "expansion_export.note_astray" for note in strayed.notes)
+    assert not any("glaucoma" in name for name in strayed.stages)
+    expander.remembered.clear()
     scripted.status = 500
     failed = asked()
     assert failed.expansion["status"] == "failed"
