@@ -71,7 +71,8 @@ def build(run: Run) -> None:
 
 def read_passages(home: Home, config: ExpansionBaseConfig) -> list[str]:
     """The first characters of passages of all corpora, chosen by seed. Raises as `corpus_folder` and `read_corpus`."""
-    found = [document.text[:PASSAGE] for corpus in config.corpora for document in read_corpus(corpus_folder(home, corpus))]
+    folders = [part.strip() for part in config.corpora.split(",") if part.strip()]
+    found = [document.text[:PASSAGE] for folder in folders for document in read_corpus(corpus_folder(home, folder))]
     return random.Random(f"passages-{config.seed}").sample(found, min(config.num_passages, len(found)))
 
 

@@ -44,10 +44,10 @@ class ExpansionBaseConfig(JobConfig):
 
     name: str = option("expansion-base", "Name of the model version to make.", "生成的模型版本名称。", min_length=1)
     data: str = data_field()
-    corpora: list[str] = option(
-        [],
-        "Folders in BEIR form whose passages are read, too; empty reads the rows alone.",
-        "另外读取其段落的 BEIR 格式目录；留空则只读取数据行。",
+    corpora: str = option(
+        "",
+        "Folders in BEIR form whose passages are read, too, with commas between them; empty reads the rows alone.",
+        "另外读取其段落的 BEIR 格式目录，以逗号分隔；留空则只读取数据行。",
     )
     num_passages: int = option(4000, "Passages read, of all corpora together.", "读取的段落总数。", ge=0)
     num_epochs: float = option(1.0, "Passes over the texts.", "训练轮数。", gt=0)

@@ -83,7 +83,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -
         patch.setenv("CONSILIUM_NUM_THREADS", "1")
         home = open_home(load_settings())
         data, corpus = str(root / "m" / "rows.jsonl"), str(root / "m" / "corpus")
-        run(home, "expansion_base", name="base", data=data, corpora=[corpus], num_passages=50, num_epochs=12, vocab_size=420,
+        run(home, "expansion_base", name="base", data=data, corpora=corpus, num_passages=50, num_epochs=12, vocab_size=420,
             hidden_size=64, num_layers=1, tokens_per_batch=256, learning_rate=6e-3)  # fmt: skip
         run(home, "expansion_sft", name="sft", base_model="base", data=data, num_epochs=3, batch_size=8, learning_rate=6e-3)
         run(home, "expansion_grpo", name="grpo", sft_model="sft", data=data, corpus=corpus, num_steps=3, batch_size=8, max_new_tokens=40,
