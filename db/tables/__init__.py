@@ -29,6 +29,7 @@ from db.tables.teacher import (
     TeacherUsage,
     TeacherVerdict,
 )
+from db.tables.uses import Use
 
 __all__ = [
     "Adjudication",
@@ -94,6 +95,7 @@ __all__ = [
     "TeacherUsage",
     "TeacherVerdict",
     "TourSeen",
+    "Use",
     "User",
     "WatchLook",
     "Webhook",

@@ -41,6 +41,8 @@ class LoginSession(Base):
     last_seen_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
     revoked_at: Mapped[datetime | None] = mapped_column(default=None)
     user_agent: Mapped[str] = mapped_column(default="")
+    #: when the person last typed the password in this sign-in, to sign; None: only when signing in
+    confirmed_at: Mapped[datetime | None] = mapped_column(default=None)
 
 
 class OneTimeLogin(Base):

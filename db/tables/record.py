@@ -27,3 +27,8 @@ class AuditEntry(Base):
     detail: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
     reason: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
+    #: SHA-256 of the object's row before and after, where the action changed a row; None: it did not exist, or is no row
+    before_hash: Mapped[short | None] = mapped_column(default=None)
+    after_hash: Mapped[short | None] = mapped_column(default=None)
+    #: what the entry's hash covers: 1 all but id, before and after; 2 everything
+    format: Mapped[int] = mapped_column(default=2, server_default="1")
