@@ -227,7 +227,7 @@ class ExpansionEvaluateConfig(JobConfig):
     corpus: str = corpus_field()
     encoder: str = option(
         "",
-        "Encoder of vec and hyde lines when retrieval is measured (minilm-en or a vector model of ours); empty searches by lex lines alone.",
+        "Encoder of vec and hyde lines when retrieval is measured (minilm-en or a vector model of ours); empty: lex lines alone.",
         "评测检索时 vec 与 hyde 行使用的向量模型（minilm-en 或本地模型）；留空则只用 lex 行。",
         advanced=True,
     )
