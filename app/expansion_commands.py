@@ -15,7 +15,6 @@ from core.errors import UserError
 from core.expansion import analyse, chat_form, clean, families, reward, schema, selftest, sets, shape
 from core.expansion.explain import explain
 from core.i18n import error_text, translate
-from db.engine import read_session
 
 
 def word(key: str, **params: Any) -> str:
@@ -200,7 +199,4 @@ def import_set(file: Path, name: str = typer.Option(..., "--name", help=word("he
 @expansion_commands.command("export", help=word("help_export"))
 def export_set(name: str, out: Path = OUT, split: str = typer.Option("", "--split")) -> None:
     """The kept rows of a set as JSONL."""
-    set_id = sets.id_of(name)
-    with read_session() as session:
-        rows = sets.rows(session, set_id, split or None)
-    write(out, rows)
+    write(out, sets.kept_rows(sets.id_of(name), split or None))

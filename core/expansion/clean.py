@@ -25,7 +25,7 @@ BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-1
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """One line taken out of one row, and the rule: leakage, template, misreading, double, or empty_row."""
+    """One line taken out of one row, and the rule: leakage, template, repeated, misreading, double, or empty_row."""
 
     number: int
     query: str
@@ -50,8 +50,10 @@ def clean(rows: Sequence[Row]) -> tuple[list[Row], list[Removed]]:
     removed: list[Removed] = []
     for row in rows:
         lines: list[Line] = []
-        for line in row.lines:
+        for place, line in enumerate(row.lines):
             rule, detail = _rule(row.query, line, lines, repeated)
+            if rule == "repeated" and not any(other.kind == line.kind for other in (*lines, *row.lines[place + 1 :])):
+                rule = ""  # plain, but the row's last of its kind: better than none
             if rule:
                 removed.append(Removed(row.number, row.query, f"{line.kind}: {line.text}", rule, detail))
             else:
@@ -99,8 +101,10 @@ def _rule(query: str, line: Line, before: Sequence[Line], repeated: set[str]) ->
     if parsed.leaks or "<think>" in line.text:
         return "leakage", parsed.leaks[0] if parsed.leaks else "<think>"
     bare = skeleton(line.text, query)
-    if templates.search(bare) or bare in repeated:
+    if templates.search(bare):
         return "template", bare[:80]
+    if bare in repeated:
+        return "repeated", bare[:80]
     lower, asked = line.text.lower(), query.lower()
     for term, wrong in misread:
         if term.search(query):

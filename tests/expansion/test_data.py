@@ -91,12 +91,18 @@ def test_cleaning_takes_out_leaks_templates_and_misreadings() -> None:
         row("支架术后吃什么药", Line("lex", "手机支架 推荐"), Line("vec", "放了心脏支架以后怎么用药"), number=4),
     ]
     rows += [
-        row(f"thing{i} word", Line("lex", f"thing{i} word all about it"), Line("vec", f"natural words on item {i * 7919}"), number=10 + i)
+        row(
+            f"thing{i} word",
+            Line("lex", f"thing{i} word all about it"),
+            Line("lex", f"other{i}"),
+            Line("vec", f"natural words on item {i * 7919}"),
+            number=10 + i,
+        )
         for i in range(6)
     ]
     kept, removed = clean.clean(rows)
     rules = {(one.number, one.rule) for one in removed}
-    assert {(1, "misreading"), (3, "leakage"), (3, "empty_row"), (4, "misreading"), (10, "template")} <= rules
+    assert {(1, "misreading"), (3, "leakage"), (3, "empty_row"), (4, "misreading"), (10, "repeated")} <= rules
     assert not any(number == 2 for number, _ in rules)  # "-corrosion" says what is not meant
     assert {one.number for one in kept} == {1, 2, 4, *range(10, 16)}
     assert all("all about it" not in line.text for one in kept for line in one.lines)
