@@ -211,6 +211,8 @@ def _checked(
         raise Conflicting("models.serving_changed", name=serving.name if serving else "–")
     if serving is not None and serving.id == version.id:
         raise Conflicting("models.already_serving", name=name)
+    if version.task != "answer":
+        raise UserError("models.not_for_answers", name=name)
     return user, countersigner, version, serving, check(session, version, serving)
 
 

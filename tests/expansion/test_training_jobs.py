@@ -194,3 +194,11 @@ def test_a_file_is_split_by_family_so_that_no_paraphrase_leaks(tmp_path: Path) -
     splits = {row.family: {runs.split_of(r) for r in rows if r.family == row.family} for row in rows}
     assert all(len(found) == 1 for found in splits.values())
     assert {next(iter(found)) for found in splits.values()} == {"train", "val", "test"}
+
+
+def test_an_expander_is_never_promoted_to_answer(trained: Home) -> None:
+    from core import accounts, promotion
+
+    boss = accounts.create_user("boss", "Dr Boss", "admin", by=None)
+    with pytest.raises(UserError, match="not_for_answers"):
+        promotion.promote(boss, "grpo", reason="it expands so well", signed_name="Dr Boss", expected_serving=None)
