@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import event, inspect
 from sqlalchemy.orm import Session, UOWTransaction
+from sqlalchemy.orm.base import NO_VALUE
 from sqlalchemy.orm.util import identity_key
 
 from db import tables as t
@@ -74,7 +75,9 @@ def hashes(session: Session, object_type: str, object_id: str) -> tuple[str | No
     row = session.identity_map.get(key)
     if row is None:
         return None, None
-    return session.info.get(_BEFORE, {}).get(key), state_hash(row_state(row))
+    known, after = session.info.setdefault(_BEFORE, {}), state_hash(row_state(row))
+    before, known[key] = known.get(key), after  # a second action of this transaction begins where the first one ended
+    return before, after
 
 
 @event.listens_for(Session, "before_flush")
@@ -89,15 +92,9 @@ def _remember(session: Session, _context: UOWTransaction, _instances: Any) -> No
 
 def _original_hash(row: Any) -> str | None:
     """The state that was loaded; None when a changed column had not been read before."""
-    values: dict[str, Any] = {}
     found = inspect(row)
-    for column in found.mapper.column_attrs:
-        history = found.attrs[column.key].history
-        old = history.deleted or history.unchanged
-        if not old and history.added:
-            return None
-        values[column.key] = old[0] if old else None
-    return state_hash(_without_defaults(type(row), values))
+    values = {c.key: found.committed_state.get(c.key, found.dict.get(c.key)) for c in found.mapper.column_attrs}
+    return None if NO_VALUE in values.values() else state_hash(_without_defaults(type(row), values))
 
 
 def _without_defaults(kind: type[Base], values: dict[str, Any]) -> dict[str, Any]:

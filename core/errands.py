@@ -1,5 +1,5 @@
 """Small things that are done every few seconds beside the worker's loop, in one thread: webhooks are
-delivered, new cases are indexed, trials of retrieval that turn out worse are stopped.
+delivered, new cases are indexed, trials of retrieval that turn out worse are stopped, the audit chain is anchored once a day.
 
 An errand is a function without arguments that does a little and returns; what it leaves undone it finds again at the next round, so
 nothing is lost when the process dies. An errand that fails holds up no other. Started by `core.worker`.
@@ -14,6 +14,7 @@ from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from core.audit_anchor import Daily
 from core.desk.search import refresh
 from core.errors import UserError
 from core.retrieval_trials import watch_trials
@@ -24,7 +25,7 @@ log = logging.getLogger("consilium.errands")
 Errand = Callable[[], object]
 #: cases indexed in one round: the write lock is held for a fraction of a second
 CASES_AT_ONCE = 500
-ERRANDS: tuple[Errand, ...] = (deliver_due, partial(refresh, CASES_AT_ONCE), watch_trials)
+ERRANDS: tuple[Errand, ...] = (deliver_due, partial(refresh, CASES_AT_ONCE), watch_trials, Daily())
 
 
 class Errands:

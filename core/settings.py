@@ -38,6 +38,17 @@ class Settings(BaseModel):
     session_idle_minutes: int = setting(480, "A sign-in ends after this long without use.", "登录闲置多久后失效（分钟）。", ge=1)
     session_days: int = setting(7, "A sign-in ends after this long in any case.", "登录最长有效天数。", ge=1)
     secure_cookies: bool = setting(False, "Send cookies over TLS only (behind a TLS proxy).", "仅通过 TLS 发送 Cookie。")
+    anchor_copy: str = setting(
+        "",
+        "A second folder for the daily anchors of the audit chain, best on another machine or a write-once store.",
+        "审计链每日锚点的第二存放目录，最好位于其他机器或只写一次的存储上。",
+    )
+    signing_password_minutes: int = setting(
+        0,
+        "Signing a promotion, a roll-back or a reward asks for the password unless it was typed this recently; 0 asks every time.",
+        "签署上线、回退或奖励配置时，若距上次输入密码超过此时间则需重新输入；0 表示每次都要输入（分钟）。",
+        ge=0,
+    )
     max_upload_mb: int = setting(200, "Largest file that may be imported, in MB.", "可导入文件的最大体积（MB）。", ge=1)
     num_cpu_slots: int = setting(1, "CPU jobs that may run at once.", "可同时运行的 CPU 任务数。", ge=1, le=64)
     launcher: str = setting(
