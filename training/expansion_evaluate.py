@@ -104,9 +104,9 @@ def line_of(name: str, s: Summary) -> str:
     """One line for the log."""
     r, found = s["reward"], s["retrieval"]
     text = f"{name}: reward {r['mean']:.3f} [{r['ci_low']:.3f}, {r['ci_high']:.3f}] n={r['n']} valid lines {s['valid_lines'] or 0:.2%}"
-    if found and found["gain"]["mean"] is not None:
-        gain = found["gain"]
-        text += f" recall@10 {found['plain']:.4f} -> {found['expanded']:.4f} ({gain['mean']:+.4f} [{gain['ci_low']:+.4f}, {gain['ci_high']:+.4f}])"
+    if found and (gain := found["gain"])["mean"] is not None:
+        interval = f"{gain['mean']:+.4f} [{gain['ci_low']:+.4f}, {gain['ci_high']:+.4f}]"
+        text += f" recall@10 {found['plain']:.4f} -> {found['expanded']:.4f} ({interval})"
     return text + (f" drift {s['drift']:.4f}" if s["drift"] is not None else "")
 
 
