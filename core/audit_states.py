@@ -34,6 +34,7 @@ TABLES: dict[str, type[Base]] = {
     "job": t.Job,
     "model_version": t.ModelVersion,
     "release": t.Release,
+    "retraction": t.Retraction,
     "retrieval_correction": t.RetrievalCorrection,
     "retrieval_model": t.RetrievalModel,
     "retrieval_trial": t.RetrievalTrial,

@@ -1,7 +1,7 @@
 """Signed expert verdicts joined with what the reward said about the same completions: the data of calibration and gaps.
 
-Every reviewer's last signed verdict on a case counts (a corrected one is replaced by its correction), but where a case went to
-arbitration only the arbiter's does; "cannot judge" is no verdict. Parts are those of the newest reward row of the completion:
+Every reviewer's last signed verdict on a case counts (a corrected one is replaced by its correction, a
+retracted one never counts), but where a case went to arbitration only the arbiter's does; "cannot judge" is no verdict. Parts are those of the newest reward row of the completion:
 parts do not depend on weights, so any config can be applied to them. Reads only. Called by training.calibrate,
 training.prompt_set and the Reward page.
 """
@@ -27,6 +27,8 @@ class Judged:
     #: signed verdicts on completions that were never scored, and verdicts "cannot judge"
     num_unscored: int
     num_cannot_judge: int
+    #: the decisions of `rows`, for the record of what was learned from what
+    decisions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def load() -> Judged:
 
 def judged(session: Session) -> Judged:
     """See `load`."""
-    rows, unscored, cannot = [], 0, 0
+    rows, used, unscored, cannot = [], [], 0, 0
     parts = newest_parts(session)
     for decision, conflict, sample in session.execute(_current()):
         if decision.verdict == Verdict.CANNOT_JUDGE:
@@ -58,7 +60,8 @@ def judged(session: Session) -> Judged:
                 unscored += 1
             else:
                 rows.append(CaseRow(conflict.id, conflict.completion_id, decision.verdict, found, sample.text))
-    return Judged(tuple(rows), unscored, cannot)
+                used.append(decision.id)
+    return Judged(tuple(rows), unscored, cannot, tuple(used))
 
 
 def newest_parts(session: Session) -> dict[int, dict[str, float | None]]:
@@ -98,7 +101,7 @@ def _current() -> Select[t.Adjudication, t.Conflict, t.Sample]:
         select(t.Adjudication, t.Conflict, t.Sample)
         .join(t.Conflict, t.Conflict.id == t.Adjudication.conflict_id)
         .join(t.Sample, t.Sample.id == t.Conflict.sample_id)
-        .where(t.Adjudication.id.in_(last))
+        .where(t.Adjudication.id.in_(last), t.Adjudication.id.not_in(select(t.Retraction.adjudication_id)))
         .where((t.Adjudication.role != "reader") | t.Adjudication.conflict_id.not_in(arbitrated))
         .order_by(t.Adjudication.id)
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
-from core import audit
+from core import audit, lineage
 from core.errors import Conflicting, Forbidden, NotFound, UserError
 from core.home import Home, current_home
 from core.models import require_role
@@ -70,6 +70,7 @@ def propose(
     evidence: Mapping[str, Any] | None = None,
     verdict_thresholds: Mapping[str, float] | None = None,
     job_id: int | None = None,
+    decisions: Sequence[int] = (),
 ) -> str:
     """Store `weights` (its version is ignored) as a proposal; returns the new version's name.
 
@@ -104,6 +105,7 @@ def propose(
         )
         session.add(row)
         session.flush()
+        lineage.note_uses(session, "reward_config", row.id, {"adjudication": dict.fromkeys(decisions, "")})
         detail = {"version": row.version, "parent": current.version, "job": job_id, **_numbers(row)}
         audit.record(session, "propose_reward", "reward_config", row.id, actor_id=user_id, detail=detail, reason=reason)
         return row.version

@@ -52,6 +52,7 @@ def run_calibrate(run: Run) -> None:
             evidence=report,
             verdict_thresholds=found.fit.cutpoints,
             job_id=run.job_id or None,
+            decisions=judged.decisions,
         )
     run.result(
         outcome=found.outcome,

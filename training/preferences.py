@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.adjudication import row_hash
 from core.datasets import get_dataset
 from core.errors import UserError
 from core.exports.pseudonyms import Pseudonyms
@@ -49,6 +50,8 @@ class Pair:
     context: str
     chosen: str
     rejected: str
+    #: what it comes from: (adjudication or vote, id); None for imported pairs
+    origin: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Labelled:
     context: str
     completion: str
     label: bool
+    origin: tuple[str, int] | None = None
 
 
 def train(run: Run) -> None:
@@ -72,8 +76,10 @@ def train(run: Run) -> None:
         refused: Counter[str] = Counter()
         chosen = list(pairs(session, config, refused))
         found: list[Pair] | list[Labelled] = chosen
+        taken = taken_from(session, chosen)
         if config.method == "kto":
-            found = labelled(chosen, list(judged(session, run, config, refused)))
+            single = list(judged(session, run, config, refused))
+            found, taken = labelled(chosen, single), taken_from(session, [*chosen, *single])
     check_enough(found, config, refused)
 
     # 2. The policy, and rows of token ids in a seeded order.
@@ -116,6 +122,7 @@ def train(run: Run) -> None:
         trl_common.name_base(policy, files, start),
         lambda folder: save_adapter(policy, trl_common.POLICY, folder),
         {"method": config.method, "data": counts, "metrics": metrics},
+        taken=taken,
     )
     run.result(version=config.name, content_hash=digest, **counts, **metrics)
 
@@ -133,7 +140,8 @@ def pairs(session: Session, config: PreferencesConfig, refused: Counter[str]) ->
             refused[split] += 1
             continue
         messages = tuple(Message(m["role"], m["content"]) for m in sample.messages)
-        yield Pair(messages, _thinking(session, pair), pair.chosen, pair.rejected)
+        origin = ("adjudication", pair.adjudication_id) if pair.adjudication_id else ("vote", pair.vote_id) if pair.vote_id else None
+        yield Pair(messages, _thinking(session, pair), pair.chosen, pair.rejected, origin)
 
 
 def judged(session: Session, run: Run, config: PreferencesConfig, refused: Counter[str]) -> Iterator[Labelled]:
@@ -148,7 +156,9 @@ def judged(session: Session, run: Run, config: PreferencesConfig, refused: Count
         if (split := held_out.get(sample.content_hash)) is not None:
             refused[split] += 1
             continue
-        yield Labelled(tuple(Message(m["role"], m["content"]) for m in row["prompt"]), "", row["completion"][0]["content"], row["label"])
+        messages = tuple(Message(m["role"], m["content"]) for m in row["prompt"])
+        origin = ("adjudication" if row["source"] == "adjudication" else "vote", int(row["source_id"]))
+        yield Labelled(messages, "", row["completion"][0]["content"], row["label"], origin)
     for name, count in source.left_out.items():
         if name.startswith("held_out_"):
             refused[name.removeprefix("held_out_")] += count
@@ -161,6 +171,17 @@ def labelled(from_pairs: list[Pair], more: list[Labelled]) -> list[Labelled]:
     for row in [*rows, *more]:
         by_text.setdefault((row.messages, row.context + row.completion), []).append(row)
     return [same[0] for same in by_text.values() if len({row.label for row in same}) == 1]
+
+
+def taken_from(session: Session, found: Sequence[Pair | Labelled]) -> dict[str, dict[int, str]]:
+    """The decisions (with the hash of what was signed) and votes behind rows: what was offered to the training, fit or not."""
+    ids: dict[str, dict[int, str]] = {"adjudication": {}, "vote": {}}
+    for one in found:
+        if one.origin is not None:
+            ids[one.origin[0]][one.origin[1]] = ""
+    for number in ids["adjudication"]:
+        ids["adjudication"][number] = row_hash(session.get_one(t.Adjudication, number))
+    return ids
 
 
 def check_enough(found: list[Pair] | list[Labelled], config: PreferencesConfig, refused: Counter[str]) -> None:

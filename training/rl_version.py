@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import select
 
 from core.jobs.configs import JobConfig
+from core.lineage import Taken, note_uses
 from core.models import folder_hash, register_version
 from core.records import Split, VersionKind
 from core.scoring import Scorer
@@ -39,10 +40,12 @@ def register_rl(
     folder: str = "",
     records: tuple[str, ...] = (),
     task: str = "answer",
+    taken: Taken | None = None,
 ) -> str:
     """Weights by `save`, the config and the named files of the run in models/rl/FOLDER (default `name`); returns their SHA-256.
 
-    The folder is put in place whole, and before its row: a row never points at half-written weights.
+    The folder is put in place whole, and before its row: a row never points at half-written weights. `taken`: the decisions and
+    votes that it learned from.
     """
     scratch, target = run.dir / "adapter", run.home.models / "rl" / (folder or name)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -53,7 +56,7 @@ def register_rl(
     replace_folder(scratch, target)
     digest = folder_hash(target)
     with write_session() as session:
-        register_version(
+        version = register_version(
             session,
             name=name,
             kind=VersionKind.RL,
@@ -66,6 +69,7 @@ def register_rl(
             job_id=run.job_id,
             task=task,
         )
+        note_uses(session, "version", version.id, taken or {})
     return digest
 
 

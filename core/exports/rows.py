@@ -279,7 +279,7 @@ def last_signed(session: Session, conflict_id: int) -> t.Adjudication | None:
 
 
 def _signed(source: RowSource) -> Iterator[tuple[t.Adjudication, t.Completion, t.Sample]]:
-    """Signed decisions that no later row corrects, oldest first."""
+    """Signed decisions that no later row corrects and nobody retracted, oldest first."""
     later = aliased(t.Adjudication)
     query = (
         select(t.Adjudication, t.Completion, t.Sample)
@@ -288,6 +288,7 @@ def _signed(source: RowSource) -> Iterator[tuple[t.Adjudication, t.Completion, t
         .join(t.Sample, t.Sample.id == t.Conflict.sample_id)
         .where(t.Adjudication.stage == "signed")
         .where(~select(later.id).where(later.supersedes_id == t.Adjudication.id).exists())
+        .where(t.Adjudication.id.not_in(select(t.Retraction.adjudication_id)))
     )
     for row in source.session.execute(source.filter.narrow(query, t.Adjudication.created_at).order_by(t.Adjudication.id)).all():
         yield row[0], row[1], row[2]

@@ -30,6 +30,7 @@ from core.exports.rows import FOR_TRAINING, ROWS, Filter, RowSource
 from core.exports.shapes import LABEL_STUDIO_CONFIG, SHAPES, argilla_settings
 from core.health import version
 from core.home import Home, current_home
+from core.lineage import note_uses
 from core.models import require_role
 from core.records import Language, Role
 from core.scoring import open_scorer
@@ -86,14 +87,14 @@ def make(user_id: int | None, kind: str, form: str = "", filter: Filter | None =
         with read_session() as session:
             _check(session, user_id, chosen)
             source = RowSource(session, chosen, Pseudonyms(home), open_scorer(session))
-            shape = SHAPES.get(kind)
-            rows = ROWS[kind](source)
+            shape, taken = SHAPES.get(kind), Taking()
+            rows = map(taken.of, ROWS[kind](source))
             num_rows, digest = write(path, map(shape, rows) if shape else rows, form, title=FILE_NAMES.get(kind, kind))
             if num_rows == 0:
                 raise UserError("exports.nothing", kind=kind, left_out=sum(source.left_out.values()))
             manifest = _manifest(session, kind, form, path.name, num_rows, digest, chosen, source.left_out)
         _extras(scratch, kind)
-        return _record(home, user_id, scratch, kind, form, path.name, manifest)
+        return _record(home, user_id, scratch, kind, form, path.name, manifest, taken)
 
 
 def make_from_rows(user_id: int, kind: str, form: str, rows: Iterable[dict[str, Any]], about: dict[str, Any]) -> Exported:
@@ -112,6 +113,24 @@ def make_from_rows(user_id: int, kind: str, form: str, rows: Iterable[dict[str, 
         with read_session() as session:
             manifest = _manifest(session, kind, form, path.name, num_rows, digest, Filter(), Counter()) | about
         return _record(home, user_id, scratch, kind, form, path.name, manifest)
+
+
+class Taking:
+    """Notes, row by row, which decisions, votes and answers an export took, so that they can be followed to it."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, dict[int, str]] = {"adjudication": {}, "vote": {}, "completion": {}}
+
+    def of(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row, as it is."""
+        if "adjudication_id" in row:
+            self.ids["adjudication"][int(row["adjudication_id"])] = ""
+        if row.get("source_id") is not None and row.get("source") != "imported":
+            self.ids["adjudication" if row["source"] == "adjudication" else "vote"][int(row["source_id"])] = ""
+        for name in ("completion_id", "chosen_completion_id", "rejected_completion_id"):
+            if row.get(name) is not None:
+                self.ids["completion"][int(row[name])] = ""
+        return row
 
 
 @contextmanager
@@ -193,7 +212,16 @@ def _extras(folder: Path, kind: str) -> None:
         (folder / "settings.json").write_text(json.dumps(argilla_settings(), ensure_ascii=False, indent=1), encoding="utf-8")
 
 
-def _record(home: Home, user_id: int | None, scratch: Path, kind: str, form: str, file_name: str, manifest: dict[str, Any]) -> Exported:
+def _record(
+    home: Home,
+    user_id: int | None,
+    scratch: Path,
+    kind: str,
+    form: str,
+    file_name: str,
+    manifest: dict[str, Any],
+    taken: Taking | None = None,
+) -> Exported:
     with write_session() as session:
         row = t.Export(
             kind=kind, format=form, num_rows=manifest["num_rows"], sha256=manifest["sha256"], path="", manifest=manifest, created_by=user_id
@@ -205,6 +233,7 @@ def _record(home: Home, user_id: int | None, scratch: Path, kind: str, form: str
         row.path = home.relative(home.root / "exports") + f"/{folder.name}/{file_name}"
         (scratch / "manifest.json").write_text(json.dumps(row.manifest, ensure_ascii=False, indent=1), encoding="utf-8")
         scratch.replace(folder)
+        note_uses(session, "export", row.id, taken.ids if taken else {})
         detail = {key: manifest[key] for key in ("kind", "format", "num_rows", "sha256", "filter")}
         audit.record(session, "export", "export", row.id, actor_id=user_id, detail=detail)
         return _shown(row, None)

@@ -29,7 +29,7 @@ from db.tables.teacher import (
     TeacherUsage,
     TeacherVerdict,
 )
-from db.tables.uses import Use
+from db.tables.uses import Retraction, Use
 
 __all__ = [
     "Adjudication",
@@ -67,6 +67,7 @@ __all__ = [
     "PreferencePair",
     "PromotionRequest",
     "Release",
+    "Retraction",
     "RetrievalCorrection",
     "RetrievalEvaluation",
     "RetrievalExposure",
