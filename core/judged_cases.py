@@ -1,9 +1,9 @@
 """Signed expert verdicts joined with what the reward said about the same completions: the data of calibration and gaps.
 
-Every reviewer's last signed verdict on a case counts (a corrected one is replaced by its correction, a
-retracted one never counts), but where a case went to arbitration only the arbiter's does; "cannot judge" is no verdict. Parts are those of the newest reward row of the completion:
-parts do not depend on weights, so any config can be applied to them. Reads only. Called by training.calibrate,
-training.prompt_set and the Reward page.
+Every reviewer's last signed verdict on a case counts (a corrected one is replaced by its correction, a retracted one never
+counts), but where a case went to arbitration only the arbiter's does; "cannot judge" is no verdict. Parts are those of the
+newest reward row of the completion: parts do not depend on weights, so any config can be applied to them. Reads only. Called by
+training.calibrate, training.prompt_set and the Reward page.
 """
 
 from __future__ import annotations
