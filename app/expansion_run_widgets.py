@@ -61,7 +61,8 @@ def show_runs() -> None:
     """Trainings and evaluations, newest first, and the versions that came of them."""
     show_start()
     found = [job for job in jobs.newest(limit=200) if job.kind in KINDS]
-    if not found:
+    versions = runs.versions()
+    if not found and not versions:  # trainings from the command line leave versions, and no jobs
         st.info(t("expansion_training.no_runs"), icon=":material/manage_search:")
     for job in found[:20]:
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -69,7 +70,6 @@ def show_runs() -> None:
             made = job.result.get("version") or job.result.get("expander") or job.config.get("name") or ""
             link_to_job(job.id, f"#{job.id} {kind_name(job.kind)} · {made}")
             st.caption(f"{ago(job.created_at)} {result_text(job.result)}")
-    versions = runs.versions()
     if versions:
         with st.expander(t("expansion_training.versions", num=len(versions)), icon=":material/deployed_code:"):
             for name, kind in versions:
