@@ -37,7 +37,7 @@ from sqlalchemy import func, select
 from app.guard import cookie_name
 from benchmarks.load.keys import BROWSERS
 from benchmarks.load.person import Person
-from benchmarks.load.reviewers import compare, percentiles, work
+from benchmarks.load.reviewers import compare, percentiles, shift
 from benchmarks.load.site import Site, prepare
 from core import accounts, bench_tour
 from core.home import current_home
@@ -188,17 +188,6 @@ def make_jobs(folder: Path, minutes: float) -> list[int]:
         sft = {"name": "storm-sft", "base_model": "demo-base", "engine": "compact", "max_samples": 160, "batch_size": 4, "lora_r": 4}
         jobs.append(enqueue(session, "sft", {**sft, "save_steps": 5}))
     return jobs
-
-
-async def shift(people: list[Person], period_s: float, minutes: float) -> None:
-    for person in people:
-        await person.open()
-    until = time.monotonic() + 60 * minutes
-    async with asyncio.TaskGroup() as group:
-        for person in people:
-            group.create_task(work(person, period_s, until))
-    for person in people:
-        await person.close()
 
 
 def job_figures(where: Site, jobs: list[int]) -> dict[str, Any]:
