@@ -21,7 +21,7 @@ from typing import Any
 
 from core.home import open_home
 from core.retrieval import calibration
-from core.retrieval.calibration import MATCHES, Signs, fit, pairs_of, rates
+from core.retrieval.calibration import Signs, fit, pairs_of, rates
 from core.retrieval.encoders import open_encoder
 from core.retrieval.index import Index, load_index
 from core.retrieval.judged import read_beir
@@ -34,14 +34,12 @@ from core.statistics import wilson
 Halves = tuple[tuple[list[Signs], list[Signs]], ...]
 WANTED = (0.05, 0.10, 0.20)
 LEXICAL = ("coverage", "rarest", "first", "best", "ratio", "gap", "drop", "length", "named", "foreign")
-MATCHED = tuple(f"{name}_{place}" for name in MATCHES for place in ("first", "best"))
 #: what is added step by step: the signs that count
 STEPS: dict[str, tuple[str, ...]] = {
     "lexical signs": LEXICAL,
     "+ likeness to a pseudo-question": (*LEXICAL, "alike"),
     "+ cosines": (*LEXICAL, "alike", "dense", "dense_gap"),
-    "+ the reranker's scores": (*LEXICAL, "alike", "dense", "dense_gap", "rerank", "rerank_gap", "rerank_share"),
-    "+ the reranker's signals (all)": calibration.SIGNS,
+    "+ the reranker's scores (all)": calibration.SIGNS,
 }
 
 

@@ -82,7 +82,7 @@ class Searcher:
         found = self.retriever.search(question, max(top_k, DEPTH), pseudo_doc=pseudo_doc, expansions=expansions)
         weight = self.index.weight
         if self.calibration:
-            said = self.calibration.support(signs_of(question, found, weight, self.retriever.reranker))
+            said = self.calibration.support(signs_of(question, found, weight))
         else:
             said = support(corrected(question, found.corrections), [hit.chunk for hit in found.hits[:DEPTH]], weight, found.mentions)
         measured = self.calibration.threshold if self.calibration else THRESHOLD

@@ -15,12 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from core.retrieval.chunk import Chunk
-from core.retrieval.entries import searchable
 from core.retrieval.glossary import Mention
 from core.retrieval.plans import Plan
-from core.retrieval.rank_features import NAMES
-from core.retrieval.rerankers import FeatureReranker, Reranker
 from core.retrieval.rewrite import corrected
 from core.retrieval.search import Retrieved, Retriever
 from core.retrieval.support import Weight, covered, foreign_share, subject, support, words_of
@@ -32,14 +28,14 @@ DEPTH = 5
 #: the rarest words of a question, which name what it is about
 NUM_RARE = 3
 #: ridge of the logistic fit, per question
-RIDGE = 0.001
+RIDGE = 0.01
 ROUNDS = 50
+#: parts of the questions that choose the threshold in turn, and the fewest questions that are parted
+FOLDS, MIN_FOLDED = 5, 25
 #: largest factor of BM25 on a term's weight: k1 + 1
 SATURATION = 2.2
 SINGLES_WEIGHT = 1.5
-#: what the signals of a feature reranker say of a passage by itself, looked at in the first passage and in the best of all
-MATCHES = ("coverage_window", "coverage_lead", "run", "density", "association", "association_unmatched")
-SIGNS = (
+SIGNS: tuple[str, ...] = (
     "coverage",
     "rarest",
     "first",
@@ -56,7 +52,6 @@ SIGNS = (
     "rerank_share",
     "named",
     "foreign",
-    *(f"{name}_{place}" for name in MATCHES for place in ("first", "best")),
 )
 
 Signs = Mapping[str, float]
@@ -114,8 +109,8 @@ class Calibration:
         return cls(**values)
 
 
-def signs_of(question: str, found: Retrieved, weight: Weight, reranker: Reranker | None = None) -> dict[str, float]:
-    """The signs of a search, each a plain number; 0 where a leg did not run. `reranker` is the one that searched."""
+def signs_of(question: str, found: Retrieved, weight: Weight) -> dict[str, float]:
+    """The signs of a search, each a plain number; 0 where a leg did not run."""
     question = corrected(question, found.corrections)
     chunks = [hit.chunk for hit in found.hits[:DEPTH]]
     lexical = next((ranking for name, ranking in found.stages.items() if name.startswith("lexical:")), [])
@@ -129,7 +124,6 @@ def signs_of(question: str, found: Retrieved, weight: Weight, reranker: Reranker
     shares = [covered(wanted, text, weight) for text in texts] or [0.0]
     entries = [frozenset(subject(door.entry)) for hit in found.hits[:DEPTH] for door in hit.doors if door.entry]
     rerank = [score for _, score in found.stages.get("rerank", [])]
-    matches = _matches(question, chunks, reranker)
     return {
         "coverage": support(question, chunks, weight, found.mentions),
         "named": len({m.term for m in found.mentions if chunks and _is_named(m, texts[0])}) / max(1, len({m.term for m in found.mentions})),
@@ -147,7 +141,6 @@ def signs_of(question: str, found: Retrieved, weight: Weight, reranker: Reranker
         "rerank": rerank[0] if rerank else 0.0,
         "rerank_gap": rerank[0] - rerank[1] if len(rerank) > 1 else 0.0,
         "rerank_share": 1 / sum(math.exp(max(-50.0, score - rerank[0])) for score in rerank) if rerank else 0.0,
-        **matches,
     }
 
 
@@ -159,7 +152,7 @@ def pairs_of(retriever: Retriever, judged: Sequence[tuple[str, Collection[int]]]
     for question, right in judged:
         for place, without in ((present, nothing), (absent, frozenset(right))):
             found = retriever.search(question, DEPTH, without=without)
-            signs = signs_of(question, found, retriever.index.weight, retriever.reranker)
+            signs = signs_of(question, found, retriever.index.weight)
             place.append({**signs, IS_SHOWN: float(any(hit.number in right for hit in found.hits[:DEPTH]))})
     return present, absent
 
@@ -167,10 +160,26 @@ def pairs_of(retriever: Retriever, judged: Sequence[tuple[str, Collection[int]]]
 def fit(present: Sequence[Signs], absent: Sequence[Signs], *, max_false_answer: float = 0.10, **about: Any) -> Calibration:
     """A calibration whose threshold lets at most `max_false_answer` of the unanswerable questions through.
 
-    Raises ValueError without questions. Signs that never vary are left out.
+    The threshold is chosen on scores of questions that each function did not see (FOLDS): with many signs and few questions those
+    it was fitted on look too good. Raises ValueError without questions. Signs that never vary are left out.
     """
     if not present or len(present) != len(absent):
         raise ValueError("as many answerable as unanswerable questions are needed, and at least one")
+    made = _fitted(present, absent, about)
+    scores = [made.support(row) for row in absent]
+    if len(present) >= MIN_FOLDED:
+        for fold in range(FOLDS):
+            others = [i for i in range(len(present)) if i % FOLDS != fold]
+            part = _fitted([present[i] for i in others], [absent[i] for i in others], about)
+            for i in range(fold, len(absent), FOLDS):
+                scores[i] = part.support(absent[i])
+    scores.sort()
+    highest_refused = scores[len(scores) - 1 - math.floor(max_false_answer * len(scores))]
+    return replace(made, threshold=min(1.0, math.nextafter(highest_refused, 2.0)))
+
+
+def _fitted(present: Sequence[Signs], absent: Sequence[Signs], about: Mapping[str, Any]) -> Calibration:
+    """The penalised logistic function, without a threshold."""
     rows = np.array([[float(row[name]) for name in SIGNS] for row in [*present, *absent]])
     kept = [i for i in range(len(SIGNS)) if rows[:, i].std() > 1e-9] or [0]
     x = rows[:, kept]
@@ -185,14 +194,10 @@ def fit(present: Sequence[Signs], absent: Sequence[Signs], *, max_false_answer: 
         w += step
         if float(np.abs(step).max()) < 1e-8:
             break
-    made = Calibration(
+    return Calibration(
         tuple(SIGNS[i] for i in kept), tuple(map(float, mean)), tuple(map(float, scale)), tuple(map(float, w[1:])), float(w[0]),
         0.5, len(present), dict(about),
     )  # fmt: skip
-    scores = sorted(made.support(row) for row in absent)
-    allowed = math.floor(max_false_answer * len(scores))
-    highest_refused = scores[len(scores) - 1 - allowed]
-    return replace(made, threshold=min(1.0, math.nextafter(highest_refused, 2.0)))
 
 
 def rates(calibration: Calibration, present: Sequence[Signs], absent: Sequence[Signs], threshold: float | None = None) -> Rates:
@@ -207,17 +212,6 @@ def rates(calibration: Calibration, present: Sequence[Signs], absent: Sequence[S
         at, answered / len(gone), unknown / len(there), wilson(answered, len(gone)), wilson(unknown, len(there)), len(there), float(wins),
         int(shown.sum()), float((there[shown] < at).mean()) if shown.any() else None,
     )  # fmt: skip
-
-
-def _matches(question: str, chunks: Sequence[Chunk], reranker: Reranker | None) -> dict[str, float]:
-    """MATCHES in the first of `chunks` and the highest in any; 0 without a reranker that knows them."""
-    found = {f"{name}_{place}": 0.0 for name in MATCHES for place in ("first", "best")}
-    if isinstance(reranker, FeatureReranker) and chunks:
-        rows = reranker.signals(question, [searchable(chunk) for chunk in chunks])
-        for name in MATCHES:
-            values = rows[:, NAMES.index(name)]
-            found |= {f"{name}_first": float(values[0]), f"{name}_best": float(values.max())}
-    return found
 
 
 def _is_named(mention: Mention, text: Collection[str]) -> bool:

@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from core.retrieval import model_server_door
 from core.retrieval.encoders import Place, inference_dtype, is_place_here
 from core.retrieval.rank_features import FeatureModel, read_feature_model
@@ -61,10 +59,6 @@ class FeatureReranker:
 
     def score(self, query: str, passages: Sequence[str], *, budget_ms: float | None = None) -> list[float | None]:
         return list(self._model.score(query, passages, budget_ms=budget_ms))
-
-    def signals(self, query: str, passages: Sequence[str]) -> np.ndarray:
-        """(passages, len(rank_features.NAMES)): what each signal says, for the calibration of "unknown"."""
-        return self._model.signals(query, passages)
 
 
 class CrossReranker:
