@@ -31,8 +31,8 @@ from core.settings import load_settings
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 commands.register(cli)
 
-#: `serve` brings the database up itself, once it is the only one on it
-WITHOUT_DATABASE = ("serve", "settings", "test")
+#: `serve` brings the database up itself, once it is the only one on it; `restore` writes another home than the one in force
+WITHOUT_DATABASE = ("serve", "settings", "test", "restore")
 
 
 @cli.callback(help=help_text("about"))

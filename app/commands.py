@@ -13,6 +13,7 @@ import typer
 
 from app import (
     ask_commands,
+    audit_commands,
     checks,
     expansion_commands,
     expansion_export_commands,
@@ -25,7 +26,7 @@ from app.console import help_text, language, say, word
 from app.export_commands import export
 from app.reward_commands import reward_commands
 from app.teacher_commands import teacher_commands
-from core import accounts, audit, health
+from core import accounts, health
 from core.errors import NotFound, UserError
 from core.home import current_home
 from core.i18n import error_text
@@ -43,7 +44,6 @@ FOREGROUND = typer.Option(False, "--foreground", help=help_text("foreground"))
 
 user_commands = typer.Typer(help=help_text("user"), no_args_is_help=True)
 job_commands = typer.Typer(help=help_text("jobs"), no_args_is_help=True)
-audit_commands = typer.Typer(help=help_text("audit"), no_args_is_help=True)
 
 
 def register(cli: typer.Typer) -> None:
@@ -66,7 +66,7 @@ def register(cli: typer.Typer) -> None:
     expansion_train_commands.register(cli, as_meant, run_or_queue, _shortcut)
     cli.command(help=help_text("demo"))(demo)
     cli.command(help=help_text("settings"))(settings)
-    cli.add_typer(audit_commands, name="audit")
+    audit_commands.register(cli, as_meant)
     cli.add_typer(reward_commands, name="reward")
     cli.add_typer(teacher_commands, name="teacher")
     cli.command(help=help_text("test"), context_settings={**LOOSE, "help_option_names": []})(test)
@@ -278,12 +278,3 @@ def settings() -> None:
     """Every setting with the value in force."""
     for row in describe(load_settings()):
         say(f"{row['name']:<22} {row['value'] or '-':<28} {row[language()]} [{row['variable']}]")
-
-
-@audit_commands.command("verify", help=help_text("audit_verify"))
-def audit_verify() -> None:
-    """Walk the whole audit chain."""
-    num, broken = audit.check_all()
-    if broken is not None:
-        raise UserError("start.audit_broken", id=broken)
-    say(word("audit_ok", num=num))
