@@ -54,6 +54,7 @@ SCREENS = (
     Screen("teacher", "teacher", "school", ("product", "engineer"), "models"),
     Screen("data", "data", "database", ("engineer",), "data"),
     Screen("exports", "exports", "download", ("product", "engineer"), "data"),
+    Screen("audit", "record", "history_edu", ("product",), "data"),
     Screen("settings", "settings", "settings", EVERYONE),
 )
 

@@ -202,13 +202,28 @@ def retract(user_id: int, adjudication_id: int, *, reason: str) -> list[Made]:
         return made
 
 
-def answers_of_case(conflict_id: int) -> int:
-    """The answer that a case is about. Raises NotFound("trust.no_such_case")."""
+def behind_case(conflict_id: int) -> list[Behind]:
+    """What is behind the answer of a case. Raises NotFound("trust.no_such_case")."""
     with read_session() as session:
         row = session.get(t.Conflict, conflict_id)
-    if row is None:
-        raise NotFound("trust.no_such_case", id=conflict_id)
-    return row.completion_id
+        if row is None:
+            raise NotFound("trust.no_such_case", id=conflict_id)
+        return behind_answer(session, row.completion_id)
+
+
+def made_of_decision(adjudication_id: int) -> list[Made]:
+    """As `made_of`. Raises NotFound("trust.no_such_decision")."""
+    with read_session() as session:
+        row = session.get(t.Adjudication, adjudication_id)
+        if row is None or row.stage != "signed":
+            raise NotFound("trust.no_such_decision", id=adjudication_id)
+        return made_of(session, adjudication_id)
+
+
+def all_overtaken() -> list[Overtaken]:
+    """As `overtaken`."""
+    with read_session() as session:
+        return overtaken(session)
 
 
 def _behind(session: Session, version: t.ModelVersion) -> Behind:
