@@ -2,6 +2,7 @@
 // the server stores a repeat once. All that waits goes out as one list, because of several posts only the last may arrive.
 
 const RESEND_MS = 4000;
+const SEND_AFTER_MS = 20; // the frame with the next case comes first; what waits is in localStorage by then
 const DURABLE = new Set(["commit", "sign", "skip", "stop_cord", "draft", "flag", "follow"]);
 const DECIDING = new Set(["commit", "sign", "skip", "stop_cord"]);
 
@@ -40,7 +41,7 @@ class Outbox {
     this.waiting.push(full);
     this.save();
     clearTimeout(this.soon);
-    this.soon = setTimeout(() => this.flush(), 0);
+    this.soon = setTimeout(() => this.flush(), SEND_AFTER_MS);
     return full.id;
   }
 

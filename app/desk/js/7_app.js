@@ -123,7 +123,7 @@ class App {
       if (!desk.cases.has(id) || !row || row.status !== "open" || row.stage) this.send("look", id);
       if (row && row.status === "open" && !row.holder) this.claimTimer = setTimeout(() => document.hidden || (this.desk.current === id && this.claim(id)), CLAIM_AFTER_MS);
     }
-    this.draw();
+    this.draw(["head", "case", "panel", "drawer"]);
     this.painted();
   }
 
@@ -135,10 +135,14 @@ class App {
       const panel = this.slot("panel");
       panel.scrollTop = 0;
       const scroller = this.root.closest("[data-testid='stMain']");
-      this.showInList();
       if (isReveal && this.isSingle) panel.scrollIntoView({ block: "start" }); // one column: the reveal lies below the case
       else if (scroller?.scrollTop) scroller.scrollTop = 0;
     });
+    requestAnimationFrame(() => setTimeout(() => { // the list follows one frame after the case
+      if (!this.isAlive()) return;
+      this.draw(["queue"]);
+      this.showInList();
+    }));
     requestAnimationFrame(() => requestAnimationFrame(() => {
       if (this.desk.current !== id || !this.desk.cases.has(id)) return;
       this.paintedAt = performance.now();
