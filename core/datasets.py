@@ -110,6 +110,7 @@ def to_prompt(row: t.Sample) -> Prompt:
         key_points=tuple(row.meta.get("key_points", ())),
         forbidden=tuple(row.meta.get("forbidden", ())),
         sample_id=row.id,
+        cleared=frozenset(row.meta.get("cleared", ())),
     )
 
 

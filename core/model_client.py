@@ -20,6 +20,7 @@ import httpx
 from core.errors import Unavailable, UserError
 from core.home import current_home
 from core.models import get_version
+from core.privacy_doors import outside_messages
 from core.records import Message, VersionKind
 from core.serving.token import server_token
 from db.engine import read_session
@@ -91,7 +92,8 @@ def stream_chat(
 ) -> Iterator[str]:
     """The completion of `messages` by a version, in pieces of text; `<think>` tags are kept.
 
-    Raises NotFound("models.no_such_version"), UserError("bench.key_missing" / "bench.too_long"), Unavailable("bench.server_down" /
+    Raises NotFound("models.no_such_version"), UserError("bench.key_missing" / "bench.too_long" / "privacy.leaving"),
+    Unavailable("bench.server_down" /
     "bench.timeout" / "bench.endpoint_refused" / "bench.weights_missing" / "bench.server_busy" / "bench.endpoint_error" /
     "bench.broken_stream").
     """
@@ -154,6 +156,8 @@ def server_is_up() -> bool:
 def _prepare(version_name: str, messages: Sequence[Message], temperature: float, seed: int, max_new_tokens: int | None) -> _Call:
     with read_session() as session:
         version = get_version(session, version_name)
+    if version.kind == VersionKind.EXTERNAL:
+        messages = outside_messages(messages)
     body: dict[str, Any] = {
         "model": version.endpoint_model if version.kind == VersionKind.EXTERNAL else version.name,
         "messages": [{"role": m.role, "content": m.content} for m in messages],

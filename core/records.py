@@ -129,6 +129,8 @@ class Prompt:
     #: statements that would contradict a safety fact of the reference
     forbidden: tuple[str, ...] = ()
     sample_id: int | None = None
+    #: fingerprints of what looks like an identifier and may leave: surrogates, and what a person released (core.deidentify)
+    cleared: frozenset[str] = frozenset()
 
     @property
     def text(self) -> str:

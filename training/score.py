@@ -146,7 +146,7 @@ def _lasting(scorer: Scorer) -> list[ColumnElement[bool]]:
     return [
         t.Judgement.teacher == scorer.teacher.name,
         t.Judgement.rubric_version == scorer.teacher.rubric_version,
-        t.Judgement.teacher_score.is_not(None) | t.Judgement.unscored_reason.in_(LASTING_REASONS),
+        t.Judgement.teacher_score.is_not(None) | t.Judgement.unscored_reason.in_(LASTING_REASONS - {"identifiers"}),
     ]
 
 

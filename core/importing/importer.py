@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,11 @@ from core.importing.readers import RawRow, RowError
 from core.importing.recognise import KINDS, missing_fields, recognise_kind, recognise_mapping
 from core.importing.risk import prompt_risk
 from core.importing.rows import Item, convert
+from core.importing.screening import clean_params, kinds_of, look, masked
 from core.importing.splitting import assign
-from core.importing.store import store_items
+from core.importing.store import held_out, store_items
 from core.jobs.configs import ImportConfig
+from core.quarantine import Screen, hold, open_screen
 from core.records import TRAINING_SPLITS, Split
 from db import tables as t
 from db.engine import read_session, write_session
@@ -38,7 +40,7 @@ MOST_ERRORS = 1000
 
 @dataclass(slots=True)
 class Preview:
-    """The first rows as they would be stored."""
+    """The first rows as they would be stored; what identifies a person is masked in `items`, and `held` says in which rows."""
 
     columns: list[str]
     kind: str
@@ -48,6 +50,8 @@ class Preview:
     items: list[Item]
     errors: list[RowError]
     raw: list[dict[str, Any]]
+    #: row number to kinds found
+    held: dict[int, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -74,6 +78,12 @@ class Report:
     num_pairs: int = 0
     num_judgements: int = 0
     num_conflicts: int = 0
+    #: what was done with rows that identify a person (quarantine, surrogate, off), how many rows, and how often each kind
+    privacy_action: str = "quarantine"
+    privacy_note: str = ""
+    num_quarantined: int = 0
+    num_surrogates: int = 0
+    identifiers: dict[str, int] = field(default_factory=dict)
 
 
 def preview(path: Path, *, kind: str = "", mapping: Mapping[str, str] | None = None, encoding: str = "", limit: int = 20) -> Preview:
@@ -89,15 +99,22 @@ def preview(path: Path, *, kind: str = "", mapping: Mapping[str, str] | None = N
     kind = kind or recognise_kind(path.name, chosen, raw)
     missing = missing_fields(kind, chosen)
     results = [r if isinstance(r, RowError) or missing else convert(r, kind, chosen) for r in rows]
+    items, held = [], {}
+    for item in (r for r in results if isinstance(r, Item)):
+        _, found = look(item, id_column=chosen.get("external_id", ""))
+        if kinds := kinds_of(found):
+            held[item.row] = kinds
+        items.append(masked(item, found) if kinds else item)
     return Preview(
         columns=columns,
         kind=kind,
         mapping=chosen,
         missing=missing,
         encoding=encoding,
-        items=[r for r in results if isinstance(r, Item)],
-        errors=[r for r in results if isinstance(r, RowError)],
+        items=items,
+        errors=[_clean(r) for r in results if isinstance(r, RowError)],
         raw=raw,
+        held=held,
     )
 
 
@@ -130,20 +147,25 @@ def import_file(
 ) -> tuple[int, Report]:
     """Import `path` as dataset `config.dataset`; returns the dataset's id and the report.
 
+    Rows that seem to identify a person wait in quarantine (or get surrogates) before anything else can see them.
     Writes DATA_CARD.md and rejected.jsonl into `folder`. Raises UserError when the file, a column or the name is wrong, or
     when not a single row can be used; then nothing at all was stored.
     """
     with read_session() as session:
         shown = check_request(session, config, path)
     report = Report(kind=shown.kind, mapping=shown.mapping, encoding=shown.encoding, file_sha256=_sha256(path))
-    items, errors = _read(path, shown, report, on_progress)
+    screen = open_screen(config.dataset, shown.mapping.get("external_id", ""))
+    items, errors = _read(path, shown, report, screen, on_progress)
     items = _merge_exact(items, report)
     items = _refuse_leaks(items, errors, config, report)
     near = near_duplicates(
         [i.text for i in items], [i.language for i in items], on_progress=lambda d, n: on_progress("near_duplicates", d, n)
     )
     _split(items, near.groups, config)
-    _summarise(items, errors, near.pairs, report)
+    waiting = [item for item in items if id(item) in screen.held]
+    kept = [item for item in items if id(item) not in screen.held]
+    _summarise(kept, errors, [(items[a].row, items[b].row, s) for a, b, s in near.pairs], report)
+    screen.tell(report, len(waiting))
     folder.mkdir(parents=True, exist_ok=True)
     _write_rejected(folder / "rejected.jsonl", errors)
     if not items:
@@ -151,7 +173,7 @@ def import_file(
         raise UserError(
             "data.nothing_usable", path=path.name, rows=report.num_rows, reason=first, line=errors[0].line or errors[0].row if errors else 0
         )
-    on_progress("storing", 0, len(items))
+    on_progress("storing", 0, len(kept))
     with write_session() as session:
         dataset = t.Dataset(
             name=config.dataset,
@@ -164,23 +186,28 @@ def import_file(
         )
         session.add(dataset)
         session.flush()
-        store_items(session, dataset, items, report, job_id, created_by)
+        store_items(session, dataset, kept, report, job_id, created_by)
+        hold(session, dataset, [(item, *screen.held[id(item)]) for item in waiting], job_id)
         dataset.report = asdict(report)
         dataset_id, digest = dataset.id, dataset.content_hash
     write_card(folder / "DATA_CARD.md", config, report, digest, file_name=path.name)
     return dataset_id, report
 
 
-def _read(path: Path, shown: Preview, report: Report, on_progress: Progress) -> tuple[list[Item], list[RowError]]:
+def _clean(error: RowError) -> RowError:
+    return replace(error, params=clean_params(error.params))
+
+
+def _read(path: Path, shown: Preview, report: Report, screen: Screen, on_progress: Progress) -> tuple[list[Item], list[RowError]]:
     items: list[Item] = []
     errors: list[RowError] = []
     for row in readers.read_rows(path, shown.encoding):
         report.num_rows += 1
         result = row if isinstance(row, RowError) else convert(row, shown.kind, shown.mapping)
         if isinstance(result, RowError):
-            errors.append(result)
+            errors.append(_clean(result))
         else:
-            items.append(result)
+            items.append(screen.passed(result))
         if report.num_rows % 1000 == 0:
             on_progress("reading", report.num_rows, 0)
     return items, errors
@@ -208,13 +235,12 @@ def _merge_exact(items: list[Item], report: Report) -> list[Item]:
 def _refuse_leaks(items: list[Item], errors: list[RowError], config: ImportConfig, report: Report) -> list[Item]:
     """A prompt that some dataset already holds for evaluation must not come in for training."""
     with read_session() as session:
-        query = select(t.Sample.content_hash, t.Dataset.name).join(t.Dataset, t.Dataset.id == t.Sample.dataset_id)
-        held_out = dict(session.execute(query.where(t.Sample.split.not_in([s.value for s in TRAINING_SPLITS]))).all())
+        evaluated = held_out(session)
     asked = Split(config.split) if config.split else None
     kept = []
     for item in items:
         wanted = item.split or asked
-        where = held_out.get(item.digest)
+        where = evaluated.get(item.digest)
         if where is not None and (wanted is None or wanted in TRAINING_SPLITS):
             errors.append(RowError(item.row, item.line, "row_leak", {"dataset": where}))
         else:
@@ -242,13 +268,14 @@ def _split(items: list[Item], groups: list[int], config: ImportConfig) -> None:
 
 
 def _summarise(items: list[Item], errors: list[RowError], near: list[tuple[int, int, float]], report: Report) -> None:
+    """Fill in the report; `near` holds (row, row it is like, similarity)."""
     errors.sort(key=lambda e: e.row)
     report.num_imported = len(items)
     report.num_rejected = len(errors)
     report.rejected_by_reason = dict(Counter(e.code for e in errors))
     report.errors = [asdict(e) for e in errors[:MOST_ERRORS]]
     report.num_near_duplicates = len(near)
-    report.near_duplicates = [{"row": items[a].row, "like_row": items[b].row, "similarity": s} for a, b, s in near[:MOST_ERRORS]]
+    report.near_duplicates = [{"row": a, "like_row": b, "similarity": s} for a, b, s in near[:MOST_ERRORS]]
     report.splits = dict(Counter(str(i.split) for i in items))
     report.languages = dict(Counter(str(i.language) for i in items))
     report.risks = dict(Counter(str(i.risk) for i in items))

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from core import audit
 from core.datasets import content_hash
 from core.importing.rows import Item
+from core.records import TRAINING_SPLITS
 from db import tables as t
 from db.base import utc_now
 
@@ -23,14 +24,36 @@ BATCH = 2000
 def store_items(
     session: Session, dataset: t.Dataset, items: list[Item], report: Report, job_id: int | None, created_by: int | None
 ) -> None:
-    """Samples first, then everything that hangs on them. Fills the counts of `report` and the dataset's hash."""
+    """A new dataset's rows, with the entry in the audit chain. Fills the counts of `report`."""
+    add_items(session, dataset, items, report, job_id)
+    audit.record(
+        session,
+        "import",
+        "dataset",
+        dataset.id,
+        actor_id=created_by,
+        detail={
+            "name": dataset.name,
+            "content_hash": dataset.content_hash,
+            "file_sha256": report.file_sha256,
+            "num_samples": dataset.num_samples,
+            "num_quarantined": report.num_quarantined,
+            "privacy_action": report.privacy_action,
+        },
+    )
+
+
+def add_items(session: Session, dataset: t.Dataset, items: list[Item], report: Report, job_id: int | None) -> None:
+    """Samples that the dataset does not have yet, then everything that hangs on them. Fills the counts of `report` and the
+    dataset's hash."""
     now = utc_now()
+    query = select(t.Sample.content_hash, t.Sample.id).where(t.Sample.dataset_id == dataset.id)
+    known = dict(session.execute(query).all())
     samples: dict[str, dict[str, Any]] = {}
     for item in items:
-        if item.digest not in samples:
+        if item.digest not in samples and item.digest not in known:
             samples[item.digest] = _sample(item, dataset.id, now)
     _bulk(session, t.Sample, list(samples.values()))
-    query = select(t.Sample.content_hash, t.Sample.id).where(t.Sample.dataset_id == dataset.id)
     ids = dict(session.execute(query).all())
 
     completions: dict[tuple[int, str], dict[str, Any]] = {}
@@ -39,6 +62,8 @@ def store_items(
         sample_id = ids[item.digest]
         for completion in item.completions:
             digest = content_hash([completion.text])
+            if item.digest in known and _has_completion(session, sample_id, digest):
+                continue
             row: dict[str, Any] = {
                 "text": completion.text,
                 "thinking": completion.thinking,
@@ -60,18 +85,21 @@ def store_items(
     _bulk(session, t.Completion, list(completions.values()))
     _bulk(session, t.PreferencePair, pairs)
     num_judgements, num_conflicts = _store_judgements(session, dataset, items, ids, job_id)
-    dataset.num_samples = len(samples)
-    dataset.content_hash = hashlib.sha256("".join(sorted(samples)).encode()).hexdigest()
+    dataset.num_samples = len(ids)
+    dataset.content_hash = hashlib.sha256("".join(sorted(ids)).encode()).hexdigest()
     report.num_completions, report.num_pairs = len(completions), len(pairs)
     report.num_judgements, report.num_conflicts = num_judgements, num_conflicts
-    audit.record(
-        session,
-        "import",
-        "dataset",
-        dataset.id,
-        actor_id=created_by,
-        detail={"name": dataset.name, "content_hash": dataset.content_hash, "file_sha256": report.file_sha256, "num_samples": len(samples)},
-    )
+
+
+def held_out(session: Session) -> dict[str, str]:
+    """Content hashes of prompts that stand in an evaluation split of some dataset, with the dataset's name."""
+    query = select(t.Sample.content_hash, t.Dataset.name).join(t.Dataset, t.Dataset.id == t.Sample.dataset_id)
+    return dict(session.execute(query.where(t.Sample.split.not_in([s.value for s in TRAINING_SPLITS]))).all())
+
+
+def _has_completion(session: Session, sample_id: int, digest: str) -> bool:
+    query = select(t.Completion.id).where(t.Completion.sample_id == sample_id, t.Completion.content_hash == digest)
+    return session.scalar(query.where(t.Completion.model_version_id.is_(None)).limit(1)) is not None
 
 
 def _sample(item: Item, dataset_id: int, now: Any) -> dict[str, Any]:

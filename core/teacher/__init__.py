@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
+from core.privacy_doors import StrictDoor, TeacherDoor
 from core.records import Completion, Judgement, Prompt
 from core.settings import Settings
 from core.teacher.api import ApiTeacher
@@ -89,4 +90,5 @@ def open_teacher(settings: Settings, *, ledger: Ledger | None = None) -> Teacher
         ),
         ledger=ledger,
         journal=journal if ledger is not None else None,
+        door=TeacherDoor() if ledger is not None else StrictDoor(),
     )

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
+from core.privacy_doors import StrictDoor
 from core.records import Completion, Judgement, Prompt, Risk
 from core.teacher.asking import Item, Options
 from core.teacher.endpoint import Endpoint
-from core.teacher.engine import Engine
+from core.teacher.engine import Door, Engine
 from core.teacher.journal import Journal
 from core.teacher.ledger import Ledger, MemoryLedger
 from core.teacher.records import Health, Usage
@@ -48,13 +49,14 @@ class ApiTeacher:
         options: Options | None = None,
         ledger: Ledger | None = None,
         journal: Journal | None = None,
+        door: Door | None = None,
     ) -> None:
         self.name = model
         self.template = load_template()
         self.options = options or Options()
         self.ledger: Ledger = ledger or MemoryLedger()
         endpoint = Endpoint(base_url, model, api_key, self.options.max_output_tokens)
-        self._engine = Engine(endpoint, self.template, self.options, self.ledger, journal)
+        self._engine = Engine(endpoint, self.template, self.options, self.ledger, journal, door or StrictDoor())
         _engines.add(self._engine)
 
     @property

@@ -17,9 +17,10 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from core.errors import UserError
-from core.records import Judgement
+from core.records import Completion, Judgement, Prompt
 from core.teacher.asking import Asker, Item, Options
 from core.teacher.clerk import Clerk
 from core.teacher.endpoint import Endpoint
@@ -27,6 +28,13 @@ from core.teacher.journal import Journal
 from core.teacher.ledger import Attempt, Ledger, Outcome
 from core.teacher.records import Health, Usage
 from core.teacher.template import Template
+
+
+class Door(Protocol):
+    """Decides what may leave for the endpoint (core.privacy_doors)."""
+
+    def admit(self, prompt: Prompt, completion: Completion) -> tuple[Prompt, Completion] | None: ...
+
 
 AUDIT_PRIORITY = 9
 #: why nothing is sent while the breaker is open, if it is more than "keeps failing"
@@ -38,8 +46,10 @@ _log = logging.getLogger("consilium.teacher")
 class Engine:
     """See the module. All public methods may be called from any thread."""
 
-    def __init__(self, endpoint: Endpoint, template: Template, options: Options, ledger: Ledger, journal: Journal | None) -> None:
-        self.endpoint, self.template, self.options, self.ledger = endpoint, template, options, ledger
+    def __init__(
+        self, endpoint: Endpoint, template: Template, options: Options, ledger: Ledger, journal: Journal | None, door: Door
+    ) -> None:
+        self.endpoint, self.template, self.options, self.ledger, self.door = endpoint, template, options, ledger, door
         self.asker = Asker(endpoint, template, options, ledger, journal, self._count)
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
@@ -165,7 +175,7 @@ class Engine:
                             return
 
     async def _admit(self, fresh: list[Item]) -> None:
-        """Answer from the ledger what it holds, join what is open, queue the rest."""
+        """Answer from the ledger what it holds, join what is open, refuse what may not leave, queue the rest."""
         keys = list({item.key for item in fresh if item.purpose == "judge"} - set(self._open))
         known = await self.asker.clerk.do(self.ledger.find, keys) if keys else {}
         for item in fresh:
@@ -177,6 +187,11 @@ class Engine:
             earlier = self._open.get(item.key) if item.purpose == "judge" else None
             if earlier is None:
                 if item.purpose == "judge":
+                    admitted = await self.asker.clerk.do(self.door.admit, item.prompt, item.completion)
+                    if admitted is None:
+                        self._refuse(item, "identifiers")
+                        continue
+                    item.prompt, item.completion = admitted  # what is rendered, logged and judged from here on
                     self._open[item.key] = item
                 self._push(item, item.priority)
                 continue

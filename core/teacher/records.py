@@ -23,9 +23,10 @@ REASONS = (
     "endpoint_down",
     "budget_spent",
     "price_unknown",
+    "identifiers",
 )
 #: Reasons that will not change by asking again; the others are asked again by the next score job.
-LASTING_REASONS = frozenset({"no_reference", "empty_answer"})
+LASTING_REASONS = frozenset({"no_reference", "empty_answer", "identifiers"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from db.tables.jobs import Job, Schedule
 from db.tables.models import BenchPair, BenchVote, Evaluation, ModelVersion, ServingEvent
 from db.tables.people import LoginFailure, LoginSession, OneTimeLogin, User
 from db.tables.plan import Assignment, Draw, DrawItem
+from db.tables.privacy import PrivacyPolicy, QuarantineItem
 from db.tables.promotion import PromotionRequest
 from db.tables.record import AuditEntry
 from db.tables.release import Release, RollbackProposal, WatchLook
@@ -65,7 +66,9 @@ __all__ = [
     "ModelVersion",
     "OneTimeLogin",
     "PreferencePair",
+    "PrivacyPolicy",
     "PromotionRequest",
+    "QuarantineItem",
     "Release",
     "Retraction",
     "RetrievalCorrection",

@@ -17,7 +17,7 @@ from core import audit
 from core.errors import Conflicting, Forbidden, UserError
 from core.home import Home, open_home
 from core.jobs.configs_teacher import InspectDataConfig
-from core.records import Judgement, Language, Prompt, Risk
+from core.records import Completion, Judgement, Language, Prompt, Risk
 from core.teacher import exchange, proposals, report
 from core.teacher.agreement import agreement, ks, psi
 from core.teacher.drift import WINDOW, look, note_version
@@ -86,6 +86,13 @@ def test_identifiers_are_removed(text: str, kind: str) -> None:
     assert "secret-key" not in redact("the secret-key stood here", ("secret-key",))
 
 
+class OpenDoor:
+    """Lets everything through: the log must be clean even where somebody switched de-identification off."""
+
+    def admit(self, prompt: Prompt, completion: Completion) -> tuple[Prompt, Completion]:
+        return prompt, completion
+
+
 @pytest.mark.parametrize("with_text", [False, True])
 def test_the_log_holds_no_key_and_text_only_when_allowed(endpoint: ScriptedEndpoint, tmp_path: Path, with_text: bool) -> None:
     from core.teacher import ApiTeacher, Options
@@ -94,7 +101,7 @@ def test_the_log_holds_no_key_and_text_only_when_allowed(endpoint: ScriptedEndpo
     endpoint.script = lambda seen: verdict(seen) if seen.number > 1 else Answer(500, {"error": {"message": seen.user, "code": "boom"}})
     journal = Journal(tmp_path / "log", with_text=with_text, secrets=("k-very-secret",))
     with ApiTeacher(
-        base_url=endpoint.url, model="judge-1", api_key="k-very-secret", options=Options(idle_s=0.1), journal=journal
+        base_url=endpoint.url, model="judge-1", api_key="k-very-secret", options=Options(idle_s=0.1), journal=journal, door=OpenDoor()
     ) as teacher:
         assert teacher.judge([prompt], answers(1))[0].teacher_score == 0.7
     (file,) = (tmp_path / "log").iterdir()

@@ -1,0 +1,102 @@
+"""The doors to endpoints that are not ours: nothing that identifies a person passes unless a person let it.
+
+Three doors, one rule. The teacher's (`TeacherDoor`) leaves the sample unscored with the reason "identifiers" and puts it into
+quarantine; a chat's (`outside_messages`) refuses with a sentence; an embedding's (`outside_texts`) masks, for a vector needs no
+names. With the policy "surrogate" all three send surrogates, with "off" everything as it is. An endpoint on this machine counts as
+outside too: what stands behind it is not known here. Called by `core.teacher`, `core.model_client` and `core.retrieval.endpoints`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from core.deidentify import Finding, find_all, fingerprint, mask
+from core.errors import UserError
+from core.importing.screening import kinds_of, preview_of
+from core.quarantine import hold_sample, policy, surrogates_for
+from core.records import Completion, Message, Prompt
+
+
+class TeacherDoor:
+    """See the module. `admit` is called on the teacher's own thread, before anything is rendered or logged."""
+
+    def admit(self, prompt: Prompt, completion: Completion) -> tuple[Prompt, Completion] | None:
+        """The pair as it may be sent, or None when it may not. Raises UserError when the database fails."""
+        rule = policy()
+        if rule.action == "off":
+            return prompt, completion
+        said = teacher_texts(prompt, completion)
+        found = uncleared(said, prompt.cleared)
+        kinds = kinds_of(found)
+        if not kinds:
+            return prompt, completion
+        if rule.action == "surrogate":
+            surrogates = surrogates_for("teacher", str(prompt.sample_id or hashlib.sha256(said[0].encode()).hexdigest()))
+            return with_teacher_texts(prompt, completion, [surrogates.apply(text, hits) for text, hits in zip(said, found, strict=True)])
+        if prompt.sample_id is not None:
+            marks = [fingerprint(h.kind, text[h.start : h.end]) for text, hits in zip(said, found, strict=True) for h in hits]
+            hold_sample(prompt.sample_id, kinds, preview_of(said, found), marks)
+        return None
+
+
+class StrictDoor:
+    """The door of a teacher that no database stands behind: what identifies does not pass, and nothing is noted."""
+
+    def admit(self, prompt: Prompt, completion: Completion) -> tuple[Prompt, Completion] | None:
+        """The pair itself, or None."""
+        has_hit = any(uncleared(teacher_texts(prompt, completion), prompt.cleared))
+        return None if has_hit else (prompt, completion)
+
+
+def teacher_texts(prompt: Prompt, completion: Completion) -> list[str]:
+    """Every text of a pair that a teacher is sent (`core.teacher.template.judged`)."""
+    return [*(m.content for m in prompt.messages), prompt.reference or "", *prompt.key_points, completion.thinking, completion.answer]
+
+
+def with_teacher_texts(prompt: Prompt, completion: Completion, new: Sequence[str]) -> tuple[Prompt, Completion]:
+    """The pair with other texts, in the order of `teacher_texts`."""
+    left = iter(new)
+    messages = tuple(Message(m.role, next(left)) for m in prompt.messages)
+    reference, points = next(left) or None, tuple(next(left) for _ in prompt.key_points)
+    thinking, answer = next(left), next(left)
+    text = completion.text if (thinking, answer) == (completion.thinking, completion.answer) else f"{thinking}\n{answer}"
+    return replace(prompt, messages=messages, reference=reference, key_points=points), replace(
+        completion, text=text, thinking=thinking, answer=answer
+    )
+
+
+def uncleared(said: Sequence[str], cleared: frozenset[str]) -> list[list[Finding]]:
+    """What was found and has not been let through."""
+    found = find_all(said)
+    if not cleared:
+        return found
+    return [[h for h in hits if fingerprint(h.kind, text[h.start : h.end]) not in cleared] for text, hits in zip(said, found, strict=True)]
+
+
+def outside_messages(messages: Sequence[Message]) -> list[Message]:
+    """A chat as it may leave. Raises UserError("privacy.leaving") when it holds what identifies a person and the policy is quarantine."""
+    rule = policy()
+    if rule.action == "off":
+        return list(messages)
+    said = [m.content for m in messages]
+    found = find_all(said)
+    if not any(found):
+        return list(messages)
+    if rule.action == "quarantine":
+        raise UserError("privacy.leaving", num=sum(map(len, found)))
+    surrogates = surrogates_for("chat", hashlib.sha256(said[0].encode()).hexdigest())
+    return [Message(m.role, surrogates.apply(text, hits)) for m, text, hits in zip(messages, said, found, strict=True)]
+
+
+def outside_texts(texts: Sequence[str]) -> list[str]:
+    """Texts as they may leave for a vector: surrogates or masks in the place of what identifies."""
+    rule = policy()
+    if rule.action == "off":
+        return list(texts)
+    found = [find_all([text])[0] for text in texts]
+    if rule.action == "surrogate":
+        surrogates = surrogates_for("vectors", "vectors")
+        return [surrogates.apply(text, hits) if hits else text for text, hits in zip(texts, found, strict=True)]
+    return [mask(text, hits) if hits else text for text, hits in zip(texts, found, strict=True)]
