@@ -12,8 +12,9 @@ import streamlit as st
 
 from app.i18n import t
 from app.session import current_user, require
+from app.signing_widgets import password_field
 from app.widgets import guarded, link_to
-from core import hack_reports, model_list, override, promotion
+from core import hack_reports, model_list, override, promotion, signing
 from core.harm_gate import Gates
 from core.model_list import VersionShown
 from core.models import add_external
@@ -94,9 +95,13 @@ def sign(action: str, name: str, expected: str | None, request: int) -> None:
             st.caption(t(f"models.{action}_help", name=name))
         reason = st.text_area(t("models.reason"), key="models_reason", max_chars=1000)
         signature = "" if action == "decline" else st.text_input(t("models.signature", name=person.display_name), key="models_signature")
+        password = ""
         if action != "decline":
             st.caption(t("models.meaning"))
+            password = password_field(person, "models_password")
         if st.button(t(f"models.sign_{action}"), key="models_sign", type="primary", disabled=not can_sign):
+            if action != "decline":
+                signing.confirm(person, password)
             press(action, person.id, name, expected, request, reason, signature)
             close_dialog()
             st.session_state["models_done"] = t(f"models.done_{action}", name=name)

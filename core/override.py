@@ -22,6 +22,7 @@ from core.harm_gate import Gates, gates_of
 from core.models import get_version, require_role, serving_version
 from core.promotion import MIN_REASON, PROMOTERS, Signature, checked_person, switch_and_smoke, weights_of
 from core.records import Role
+from core.signing import signature
 from db import tables as t
 from db.base import utc_now
 from db.engine import read_session, write_session
@@ -82,7 +83,7 @@ def request_override(user_id: int, candidate: str, *, reason: str, signed_name: 
             )
             session.add(row)
             session.flush()
-            detail = {"request": row.id, "version": candidate, **gates.as_record()}
+            detail = {"request": row.id, "version": candidate, "signatures": [signature(user, "override")], **gates.as_record()}
             audit.record(session, "request_override", "model_version", version.id, actor_id=user.id, detail=detail, reason=row.reason)
             return row.id
     except IntegrityError as error:

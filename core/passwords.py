@@ -95,10 +95,11 @@ def authenticate(username: str, password: str, address: str) -> int:
         session.flush()
     if not _matches(stored, password[: MAX_PASSWORD + 1]):
         # the first and the last failure before the limit are worth an entry; the ones between would only flood the chain
-        if user_id is not None and num_here in (0, FAILURES_PER_ACCOUNT_AND_ADDRESS - 1):
+        if num_here in (0, FAILURES_PER_ACCOUNT_AND_ADDRESS - 1):
             with write_session() as session:
-                detail = {"address": address, "failures": num_here + 1}
-                audit.record(session, "sign_in_failed", "user", user_id, actor_id=None, detail=detail)
+                # an unknown name is not kept: it may be a password typed into the wrong field
+                detail = {"address": address, "failures": num_here + 1, "is_known": user_id is not None}
+                audit.record(session, "sign_in_failed", "user", user_id or "-", actor_id=None, detail=detail)
         raise UserError("accounts.wrong_password")
     if user_id is None:
         raise AssertionError("a matching password without an account")

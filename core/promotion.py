@@ -28,6 +28,7 @@ from core.harm_gate import SOUND, Gate, Gates, gates_of
 from core.home import current_home
 from core.models import Weights, check_weights, get_version, require_role, serving_version
 from core.records import Role, VersionStatus
+from core.signing import signature
 from core.smoke import Smoke, check_server, run_smoke
 from db import tables as t
 from db.engine import read_session, write_session
@@ -258,6 +259,7 @@ def _put_in_service(
     session.add(event)
     session.flush()
     detail = {"to": version.name, "from": serving.name if serving else None, "event": event.id, **event.checks}
+    detail["signatures"] = [signature(one, "override" if second else action) for one in (user, second) if one is not None]
     audit.record(session, action, "model_version", version.id, actor_id=user.id if user else None, detail=detail, reason=reason)
     return event.id
 

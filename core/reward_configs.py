@@ -30,6 +30,7 @@ from core.reward_limits import violations, weights_of
 from core.reward_rules import RulesFacts, render
 from core.rewards import AffineMap
 from core.scoring import config_row, ensure_reward_config, load_config
+from core.signing import signature
 from db import tables as t
 from db.base import utc_now
 from db.engine import read_session, write_session
@@ -134,6 +135,7 @@ def approve(user_id: int, version: str, *, reason: str, signed_name: str, expect
         row.status, row.approved_by, row.decided_at = "approved", user.id, utc_now()
         row.decision_reason, row.signed_name = reason, user.display_name
         detail = {"version": row.version, "replaces": current.version, "signed_name": user.display_name, **_numbers(row)}
+        detail["signatures"] = [signature(user, "reward")]
         audit.record(session, "approve_reward", "reward_config", row.id, actor_id=user.id, detail=detail, reason=reason)
     try:
         write_rules()

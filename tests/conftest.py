@@ -32,8 +32,10 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    # nobody serves a model on the discard port, whatever else runs on this machine
-    return load_settings({"CONSILIUM_HOME": str(tmp_path / "home"), "CONSILIUM_MODEL_SERVER_PORT": "9"})
+    # nobody serves a model on the discard port, whatever else runs on this machine; a fresh sign-in may sign (tests/trust asks)
+    return load_settings(
+        {"CONSILIUM_HOME": str(tmp_path / "home"), "CONSILIUM_MODEL_SERVER_PORT": "9", "CONSILIUM_SIGNING_PASSWORD_MINUTES": "60"}
+    )
 
 
 @pytest.fixture

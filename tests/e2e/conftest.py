@@ -88,6 +88,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator
         "CONSILIUM_PORT": str(port),
         "CONSILIUM_MODEL_SERVER_PORT": str(free_port()),
         "CONSILIUM_LANGUAGE": "en",
+        "CONSILIUM_SIGNING_PASSWORD_MINUTES": "60",
     }
     open_home(load_settings(environment), with_migration=True)
     for role in ROLES:
