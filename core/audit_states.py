@@ -23,6 +23,7 @@ from db.base import Base
 #: object types of audit entries whose object_id is a row's id
 TABLES: dict[str, type[Base]] = {
     "adjudication": t.Adjudication,
+    "bench_vote": t.BenchVote,
     "conflict": t.Conflict,
     "draw": t.Draw,
     "expansion_row": t.ExpansionRow,

@@ -30,7 +30,7 @@ from core.health import version
 from core.home import Home
 from core.settings import Settings
 from db.base import utc_now
-from db.engine import Database, database
+from db.engine import Database, database, write_session
 
 MANIFEST = "manifest.json"
 DATABASE = "consilium.db"
@@ -66,6 +66,8 @@ def backup(home: Home, target: Path, *, on_progress: Callable[[int, int], None] 
         raise UserError("trust.backup_needs_sqlite")
     _must_be_empty(target, "trust.backup_target_taken")
     begun = utc_now()
+    with write_session() as session:
+        audit.record(session, "backup", "backup", target.name, actor_id=None, detail={"path": str(target)})
     try:
         target.mkdir(parents=True, exist_ok=True, mode=0o700)
         _copy_database(Path(str(make_url(database().url).database)), target / DATABASE)

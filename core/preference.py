@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from core import safety
+from core import audit, safety
 from core.bench_sides import Contestant, chance_of_left, chats_of, find_evidence
 from core.completions import split_completion
 from core.datasets import store_completions, to_completion, to_prompt
@@ -260,6 +260,8 @@ def cast(user_id: int, pair_id: int, ballot: Ballot) -> Stored:
             session.add(row)
             session.flush()
             _store_preference(session, pair, row)
+            about = {"pair": pair.id, "mode": pair.mode, "vote": row.vote, "unsafe_left": row.unsafe_left, "unsafe_right": row.unsafe_right}
+            audit.record(session, "vote", "bench_vote", row.id, actor_id=user.id, detail=about)
             cases = [_file(session, user, completion_id, scored, ballot.note) for completion_id, scored in evidence]
             return Stored(row.id, is_new=True, case_ids=tuple(cases))
     except IntegrityError as error:  # PostgreSQL: the same press arrived twice at once
