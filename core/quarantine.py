@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core import audit
+from core.deidentify import KINDS as KINDS
 from core.deidentify import Surrogates
 from core.errors import Conflicting, Forbidden, NotFound, UserError
 from core.home import current_home

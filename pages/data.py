@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.data_widgets import choose_mapping, show_samples
 from app.i18n import t
+from app.privacy_widgets import dataset_note, preview_note, show_quarantine
 from app.session import current_user, language, require
 from app.widgets import guarded, link_to_job, page_title
 from core.home import current_home
@@ -37,6 +38,7 @@ def show_datasets() -> None:
     ]
     st.dataframe(table, hide_index=True, width="stretch")
     chosen = st.selectbox(t("data.choose"), rows, format_func=lambda d: d.name, key="data_chosen")
+    dataset_note(chosen.id)
     samples, card, refused = st.tabs([t("data.samples"), t("data.card"), t("data.rejected")])
     with samples:
         show_samples(chosen)
@@ -81,6 +83,7 @@ def show_import() -> None:
     head = (t("data.col_row"), t("data.col_prompt"), t("data.col_reference"), t("data.col_language"), t("data.col_category"))
     rows = [(i.row, i.text, i.reference or "", str(i.language), i.category) for i in shown.items[:8]]
     st.dataframe([dict(zip(head, row, strict=True)) for row in rows], hide_index=True, width="stretch")
+    preview_note(len(shown.held), len(shown.items))
     if shown.errors:
         st.caption(t("data.preview_errors"))
         names = (t("data.col_row"), t("data.col_line"), t("data.col_reason"))
@@ -110,8 +113,10 @@ def show_import() -> None:
 page_title("data.title")
 with guarded():
     require(*ROLES)
-    datasets_tab, import_tab = st.tabs([t("data.tab_datasets"), t("data.tab_import")])
+    datasets_tab, import_tab, quarantine_tab = st.tabs([t("data.tab_datasets"), t("data.tab_import"), t("privacy.tab")])
     with datasets_tab:
         show_datasets()
     with import_tab, guarded():
         show_import()
+    with quarantine_tab, guarded():
+        show_quarantine()

@@ -40,10 +40,15 @@ def body(run: Run) -> None:
         num_exact_duplicates=report.num_exact_duplicates,
         num_near_duplicates=report.num_near_duplicates,
         splits=report.splits,
+        privacy_action=report.privacy_action,
+        num_quarantined=report.num_quarantined,
+        num_surrogates=report.num_surrogates,
+        identifiers=report.identifiers,
     )
     print(
         f"imported {report.num_imported} of {report.num_rows} rows; {report.num_exact_duplicates} repeated an earlier prompt exactly, "
-        f"{report.num_near_duplicates} nearly (kept, in the same split); {report.num_rejected} refused",
+        f"{report.num_near_duplicates} nearly (kept, in the same split); {report.num_rejected} refused; "
+        f"{report.num_quarantined} wait in quarantine, {report.num_surrogates} were rewritten with surrogates (Data page, Quarantine)",
         flush=True,
     )
 

@@ -40,9 +40,21 @@ def card_text(config: ImportConfig, report: Report, content_hash: str, file_name
         *_table("Languages", ("language", "samples"), report.languages),
         *_table("Risk (given, or from the danger-sign lexicon)", ("risk", "samples"), report.risks),
     ]
+    lines += _privacy(report)
     refused = {translate(f"data.{code}_short", "en"): count for code, count in report.rejected_by_reason.items()}
     lines += _table("Refused rows", ("reason", "rows"), refused)
     return "\n".join(lines) + "\n"
+
+
+def _privacy(report: Report) -> list[str]:
+    """What was done with rows that identify a person."""
+    words = {
+        "quarantine": f"{report.num_quarantined} rows seemed to identify a person and were held in quarantine.",
+        "surrogate": f"{report.num_surrogates} rows seemed to identify a person; surrogates were put in their place.",
+        "off": f"Not done: de-identification was switched off by {report.privacy_note}",
+    }
+    found = {translate(f"privacy.kind_{kind}", "en"): num for kind, num in report.identifiers.items()}
+    return ["## De-identification", "", words[report.privacy_action], "", *_table("Found", ("kind", "times"), found)]
 
 
 def _table(title: str, head: tuple[str, str], values: dict[str, str] | dict[str, int]) -> list[str]:
