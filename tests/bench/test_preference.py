@@ -222,7 +222,7 @@ def test_unsafe_files_a_case_opens_the_desk_and_counts_for_nobody(bench: Bench) 
         assert f"Answer by {pair.left}" in completion.text
         assert session.scalar(select(func.count(t.RuleScore.id)).where(t.RuleScore.completion_id == completion.id)) == 4
         assert 0 <= (conflict.rules_value or 0) <= 1
-        assert [e.action for e in session.scalars(select(t.AuditEntry))] == ["file_safety_case"]
+        assert [e.action for e in session.scalars(select(t.AuditEntry))] == ["vote", "file_safety_case"]
         assert audit.verify(session) is None
     table = standings(bench.product, pair.left, pair.right)
     assert (table.num_votes, table.unsafe_first, table.unsafe_second, table.rate) == (0, 1, 0, None)
