@@ -26,17 +26,17 @@ def show_chain() -> None:
 def show_pack() -> None:
     st.caption(t("trust.case_about"))
     ai_notice()
-    with st.form("pack", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.form("pack_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         case = st.number_input(t("trust.case_number"), min_value=1, step=1, width=200)
         is_asked = st.form_submit_button(t("trust.make_pack"), icon=":material/folder_zip:")
     if is_asked:
-        st.session_state.pop("pack", None)
+        st.session_state.pop("audit_pack", None)
         with guarded(), TemporaryDirectory() as folder:
             path = Path(folder) / f"case-{case}.zip"
             inspection.make(current_home(), int(case), path, by=current_user().id, language=language())
-            st.session_state["pack"] = (path.name, path.read_bytes())
-    if "pack" in st.session_state:
-        name, content = st.session_state["pack"]
+            st.session_state["audit_pack"] = (path.name, path.read_bytes())
+    if "audit_pack" in st.session_state:
+        name, content = st.session_state["audit_pack"]
         st.download_button(
             t("trust.download_pack", name=name), content, name, "application/zip", icon=":material/download:", type="primary"
         )
