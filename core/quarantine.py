@@ -262,5 +262,14 @@ def hold_sample(sample_id: int, kinds: dict[str, int], preview: str, marks: Sequ
         if known is not None and known.status == "held":
             known.payload = {"marks": sorted({*known.payload.get("marks", ()), *marks})}
             return
-        held = t.QuarantineItem(sample.dataset_id, None, kinds, preview, "teacher", sample_id, {"marks": sorted(set(marks))})
-        session.add(held)
+        session.add(
+            t.QuarantineItem(
+                dataset_id=sample.dataset_id,
+                row=None,
+                kinds=kinds,
+                preview=preview,
+                place="teacher",
+                sample_id=sample_id,
+                payload={"marks": sorted(set(marks))},
+            )
+        )

@@ -118,10 +118,17 @@ def cleared(item: Item, *, id_column: str = "") -> Item:
 
 
 def clean_params(params: dict[str, Any]) -> dict[str, Any]:
-    """What a refusal says about a row, without what identifies: the refused value is shown on a page and kept in a file."""
+    """What a refusal says about a row, without what identifies: the refused value is shown on a page and kept in a file.
+
+    A value that stands alone has no context, so it is read as if it followed "name:"; with any hit none of it is shown.
+    """
 
     def safe(value: Any) -> Any:
-        return mask(value, find_all([value])[0]) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        lead = "姓名：" if any("\u3400" <= c <= "\u9fff" for c in value) else "Name: " if " " in value.strip() else ""
+        kinds = kinds_of(find_all([value, lead + value]))
+        return " ".join(f"[{kind}]" for kind in kinds) if kinds else value
 
     return {key: safe(value) for key, value in params.items()}
 

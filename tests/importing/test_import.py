@@ -200,7 +200,7 @@ def test_preview_shows_the_first_rows_as_they_would_be_stored(tmp_path: Path) ->
 def test_real_chinese_export_in_gb18030(home: Home, shared_data: Path) -> None:
     _, report = run_import(home, shared_data / "import" / "neike_zh_gb18030.csv", dataset="neike")
     assert report.encoding == "gb18030"
-    assert report.num_imported + report.num_rejected + report.num_exact_duplicates >= 3000
+    assert report.num_imported + report.num_quarantined + report.num_rejected + report.num_exact_duplicates >= 3000
     assert report.languages["zh"] > 0.99 * report.num_imported
     with read_session() as session:
         row = session.scalars(select(t.Sample).limit(1)).one()
@@ -211,5 +211,5 @@ def test_real_chinese_export_in_gb18030(home: Home, shared_data: Path) -> None:
 def test_real_english_patient_questions(home: Home, shared_data: Path) -> None:
     _, report = run_import(home, shared_data / "import" / "patient_questions_en.jsonl", dataset="patients")
     assert report.num_imported > 1000
-    assert report.num_imported + report.num_rejected + report.num_exact_duplicates == 2000
+    assert report.num_imported + report.num_quarantined + report.num_rejected + report.num_exact_duplicates == 2000
     assert report.risks.get("high", 0) > 0
