@@ -4,8 +4,8 @@
 
 Runs on a copy of DEMO, a home in which the demo has run (the bench needs its versions). The whole product is started as a user
 starts it; a reader is a tab's socket that resends what was not acknowledged, as the desk does; the bench is a tab of a real Chromium.
-Web, worker and model server are hit in turn at random, every fifth time a running job's own process. `--quiet` leaves kills and jobs
-out: the figure to compare with. Prints one JSON object.
+Web, worker, a running job's own process and the model server are hit in turn, at random moments about a minute apart. `--quiet` leaves
+kills and jobs out: the figure to compare with. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from core.jobs.api import enqueue
 from core.records import FINAL_JOB_STATUSES
 from core.settings import ROOT
 from db import tables as t
+from db.base import utc_now
 from db.engine import read_session, write_session
 
 PROCESSES = ("web", "worker", "model_server")
@@ -106,10 +108,14 @@ class Killer(threading.Thread):
     __hash__ = threading.Thread.__hash__
 
     def run(self) -> None:
-        rng = random.Random(1)
+        rng, num_rounds = random.Random(1), 0
         while not self.over.wait(self.period_s * rng.uniform(0.8, 1.2)):
-            name = "job" if len(self.killed) % 5 == 4 else rng.choice(PROCESSES)
-            pid = self._job() if name == "job" else self._child(name)
+            name = ("web", "worker", "job", "model_server")[num_rounds % 4]
+            num_rounds += 1
+            pid = self._job() if name == "job" else None
+            if pid is None:  # no job runs just now: its worker, then
+                name = "worker" if name == "job" else name
+                pid = self._child(name)
             if pid is None:
                 continue
             try:
@@ -180,11 +186,12 @@ def make_jobs(folder: Path, minutes: float) -> list[int]:
     jobs = []
     with write_session() as session:
         for n in range(max(2, round(minutes))):
+            begin = utc_now() + timedelta(minutes=n)
             for half in range(2):
                 file = folder / f"prompts{n}-{half}.jsonl"
                 file.write_text("\n".join(json.dumps({"prompt": f"File {n}.{half}, question {i}: headache?"}) for i in range(300)))
-                jobs.append(enqueue(session, "import", {"path": str(file), "dataset": f"storm{n}-{half}"}))
-            jobs.append(enqueue(session, "index", {"name": f"storm{n}", "folder": str(documents)}))
+                jobs.append(enqueue(session, "import", {"path": str(file), "dataset": f"storm{n}-{half}"}, run_after=begin))
+            jobs.append(enqueue(session, "index", {"name": f"storm{n}", "folder": str(documents)}, run_after=begin))
         sft = {"name": "storm-sft", "base_model": "demo-base", "engine": "compact", "max_samples": 160, "batch_size": 4, "lora_r": 4}
         jobs.append(enqueue(session, "sft", {**sft, "save_steps": 5}))
     return jobs
