@@ -125,7 +125,7 @@ def test_a_broken_audit_chain_is_found(run: Run) -> None:
         entry_one.detail = {"role": "admin"}
     code, _, err = run("audit", "verify")
     assert code == 1
-    assert "entry 1" in err
+    assert "entry: 1" in err
 
 
 def test_settings_hide_secrets(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
