@@ -62,10 +62,10 @@ def show_quarantine() -> None:
     chosen = show_rows(rows, status)
     back, text, forward = st.columns([1, 3, 1])
     text.caption(t("privacy.shown", shown=f"{page * PAGE + 1}–{page * PAGE + len(rows)}", total=total))
-    if back.button(t("privacy.newer"), disabled=page == 0):
+    if back.button(t("privacy.newer"), disabled=page == 0, key="quarantine_newer"):
         st.session_state[key] = page - 1
         st.rerun()
-    if forward.button(t("privacy.older"), disabled=(page + 1) * PAGE >= total):
+    if forward.button(t("privacy.older"), disabled=(page + 1) * PAGE >= total, key="quarantine_older"):
         st.session_state[key] = page + 1
         st.rerun()
     if status == "held":

@@ -20,7 +20,7 @@ LAYERS = ("core", "db", "app", "training", "pages")
 #: core without a database: rules, arithmetic and text. Each may import only the others (and packages).
 PURE = {
     "core.agreement", "core.bench_diff", "core.bench_slices", "core.calibration", "core.completions", "core.conflicts",
-    "core.content", "core.desk.routing", "core.errors", "core.expansion", "core.exports.files", "core.i18n",
+    "core.content", "core.deidentify", "core.desk.routing", "core.errors", "core.expansion", "core.exports.files", "core.i18n",
     "core.jobs.configs", "core.jobs.configs_ask", "core.jobs.configs_bench", "core.jobs.configs_doc2query",
     "core.jobs.configs_expansion_data", "core.jobs.configs_expansion_export", "core.jobs.configs_expansion_training",
     "core.jobs.configs_embedding", "core.jobs.configs_evaluation", "core.jobs.configs_release", "core.jobs.configs_retrieval",
