@@ -73,9 +73,8 @@ def test_rows_wait_masked_and_are_decided_with_a_reason(
     picture(page, "4_decided_en")
     if PICTURES:
         with site.database():
-            admin = accounts.person_for_token(
-                accounts.open_session(next(a.id for a in accounts.list_accounts() if a.role == "admin"), "t", "zh")
-            )
+            account = next(a for a in accounts.list_accounts() if a.role == "admin")
+            admin = accounts.person_for_token(accounts.open_session(account.id, "test", "zh"))
             assert admin is not None
             quarantine.set_policy(admin, "off", "只含合成数据")
             accounts.set_preferences(admin, language="zh")
@@ -91,4 +90,6 @@ def look_round(new_page: Callable[..., Page], sign_in: Callable[..., Page]) -> N
         page = new_page(width=width, color_scheme=scheme)
         sign_in(page, "admin", "/data")
         page.get_by_role("tab", name="Quarantine").or_(page.get_by_role("tab", name="隔离区")).click()
+        page.locator("[data-testid='stApp'][data-test-script-state='notRunning']").wait_for()
+        page.wait_for_timeout(1500)
         picture(page, f"5_admin_{width}_{scheme}")
