@@ -147,5 +147,5 @@ def test_no_planted_identifier_leaves_or_is_shown(
     homes.open_home(home.settings.model_copy(update={"language": "zh"}))
     for page in ("data", "jobs", "home"):
         at = AppTest.from_file(ROOT / "pages" / f"{page}.py", default_timeout=30)
-        at.user = {"session_id": str(admin.session_id), "username": admin.username, "role": admin.role}  # type: ignore[attr-defined]
+        at.user = {"session_id": str(admin.session_id), "username": admin.username, "role": admin.role}
         assert not leaks(shown_on(at.run())), page
