@@ -62,7 +62,7 @@ class AskEvent(Base):
 
 
 class RetrievalModel(Base):
-    """An embedding model, a reranker, a question writer or an expander of queries. `form` says how it is opened: static, local, api, features, cross ...
+    """An embedding model, a reranker, a question writer or an expander of queries. `form` says how it is opened (static, local, api ...).
 
     A candidate becomes accepted or refused by the gate, with the reason; weights never change under a name.
     """
