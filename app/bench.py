@@ -43,6 +43,8 @@ BALLOTS: dict[int, tuple[Vote | None, bool, bool]] = {
 }
 #: comparisons that may stream at once; further ones wait in Gradio's queue
 MAX_STREAMS = 16
+#: how long a piece of a stopped stream may still be on its way to the page
+STRAGGLER_S = 0.5
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 THREADED: dict[str, Any] = {"concurrency_limit": None, **PRIVATE}
 STREAMED: dict[str, Any] = {"concurrency_limit": MAX_STREAMS, "concurrency_id": "streams", **PRIVATE}
@@ -136,7 +138,8 @@ class Bench:
         running = self.run.click(self.compare, asked, board, **STREAMED)
         again = self.onward.click(self.offer, filters, offered, **THREADED).success(self.compare, asked, board, **STREAMED)
         halted = [self.run, self.stop, self.status, self.left, self.right]
-        self.stop.click(self.stopped, [self.language], halted, cancels=[running, again], **PRIVATE)
+        halt = self.stop.click(self.stopped, [self.language], halted, cancels=[running, again], **PRIVATE)
+        halt.then(self.settled, [self.language], halted, **PRIVATE)
         for key, button in self.votes.items():
             button.click(self.on_vote(key), [self.language, self.pair, self.reasons, self.remark], board, **THREADED)
 
@@ -322,7 +325,12 @@ class Bench:
     def stopped(self, lang: str) -> Updates:
         """The stream was cancelled by the person; its pair is void, and half an answer is nothing to judge by."""
         empty = {self.left: view.empty_column("left", lang), self.right: view.empty_column("right", lang)}
-        return {**self._idle(), **empty, self.status: view.note("stopped", lang)}
+        return {**empty, self.stop: gr.update(interactive=False), self.status: view.note("stopped", lang)}
+
+    async def settled(self, lang: str) -> Updates:
+        """A last piece of the stream may have been on its way when it was stopped and have overwritten that: say it again after it."""
+        await anyio.sleep(STRAGGLER_S)
+        return {**self.stopped(lang), **self._idle()}
 
     def _cleared(self) -> Updates:
         """The board before a new pair: nothing of the last one is left, no vote is open."""
