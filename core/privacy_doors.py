@@ -82,7 +82,8 @@ def outside_messages(messages: Sequence[Message]) -> list[Message]:
         return list(messages)
     said = [m.content for m in messages]
     found = find_all(said)
-    if not any(found):
+    # a date alone names nobody, and every passage of a guideline carries its own; beside a name or a number it counts
+    if all(h.kind == "date" for hits in found for h in hits):
         return list(messages)
     if rule.action == "quarantine":
         raise UserError("privacy.leaving", num=sum(map(len, found)))
