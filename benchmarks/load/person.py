@@ -77,15 +77,15 @@ class Person:
             await self._claim_one()
         case, token, version = self._in_hand or (0, "", 0)
         form = {"verdict": "minor", "dwell_ms": 900, "confidence": "high", "who_was_right": "rules", "note": f"by {self.username}"}
-        wanted = next(iter(self._open_cases()), None)
+        wanted, *others = [*self._open_cases()[:8], None]
         own_token = str(uuid.uuid4())
         commit = {"type": "commit", "case": case, "lease_token": token, "version": version, "form": form}
-        ahead = {"type": "claim", "case": wanted, "lease_token": own_token}
+        ahead = {"type": "claim", "case": wanted, "lease_token": own_token, "others": [one for one in others if one is not None]}
         committed, *claimed = await self._decision(commit, *([ahead] if wanted is not None else []))
         self._in_hand = None
         if claimed and claimed[0]["ok"]:
             self._take(claimed[0])
-        elif claimed:
+        if claimed and (not claimed[0]["ok"] or claimed[0]["case"] != wanted):
             self._pass_by(wanted)
         await self._decision({**commit, "type": "sign", "version": committed["version"]})
 

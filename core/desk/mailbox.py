@@ -40,6 +40,8 @@ NUM_AHEAD = 3
 MAX_MESSAGES = 200
 #: a list that the page got so long ago is sent again with the next answer
 LIST_FRESH_S = 10
+#: cases that a claim in advance names as just as good
+MAX_OTHERS = 10
 
 #: What the page asks for before it sends, in the words of the refusal that it would get.
 NEEDS = {
@@ -118,8 +120,8 @@ def _do(user_id: int, language: str, kind: str, case: int, message: Mapping[str,
         receipt = DECISIONS[kind](user_id, decision)
         return _jsonable(asdict(receipt)) | {"at": receipt.saved_at.isoformat()}
     if kind == "claim":
-        claimed = lease.claim(user_id, case, lease_token=token or None)
-        return _jsonable(asdict(claimed)) | _draft(user_id, case)
+        claimed = _claim_first(user_id, [case, *_ids(message.get("others"))[:MAX_OTHERS]], token or None)
+        return _jsonable(asdict(claimed)) | {"case": claimed.conflict_id} | _draft(user_id, claimed.conflict_id)
     if kind == "heartbeat":
         return {"expires_at": lease.heartbeat(user_id, case, token).isoformat()}
     if kind == "release":
@@ -198,6 +200,17 @@ def _list(session: Session, user_id: int, asked: dict[str, Any]) -> dict[str, An
         "lease_minutes": current_home().settings.case_lease_minutes,
         "correction_minutes": adjudication.CORRECTION_MINUTES,
     }
+
+
+def _claim_first(user_id: int, cases: list[int], token: str | None) -> lease.Claim:
+    """The first of `cases` that is free: who takes a case in advance does not mind which. Raises what the first refusal was."""
+    refusal: Conflicting | None = None
+    for case in cases:
+        try:
+            return lease.claim(user_id, case, lease_token=token)
+        except Conflicting as error:
+            refusal = refusal or error
+    raise refusal or NotFound("desk.queue_empty")
 
 
 def _is_fresh(listed: Any, asked: dict[str, Any], acks: list[dict[str, Any]]) -> bool:

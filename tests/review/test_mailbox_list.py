@@ -79,3 +79,18 @@ def test_a_refusal_brings_the_list(post: Post) -> None:
     answer = post({"type": "claim", "case": 10**6, "lease_token": CLAIM})
     assert not answer["acks"][0]["ok"]
     assert len(answer["queue"]) == 6
+
+
+def test_a_claim_in_advance_gets_the_first_free_case_of_those_it_names(post: Post, cases: list[int]) -> None:
+    with write_session() as session:
+        colleague = factories.user(session, role="clinician").id
+    for taken in cases[1:3]:
+        mailbox.deliver(
+            colleague, "en", {"messages": [{"id": f"c{taken}", "type": "claim", "case": taken, "lease_token": f"colleague-{taken}"}]}
+        )
+    answer = post({"type": "claim", "case": cases[1], "others": cases[2:5], "lease_token": CLAIM})
+    (ack,) = answer["acks"]
+    assert (ack["ok"], ack["case"], ack["lease_token"]) == (True, cases[3], CLAIM)
+    assert [case["id"] for case in answer["cases"]] == [cases[3]]
+    (refused,) = post({"type": "claim", "case": cases[1], "others": [cases[2], "x", None], "lease_token": CLAIM})["acks"]
+    assert (refused["ok"], refused["case"], refused["code"]) == (False, cases[1], "desk.claimed_by_other")

@@ -91,11 +91,11 @@ class Desk {
   }
 
   /** The free cases after the one on screen: the server sends those of them that are not here yet. */
-  following() {
+  following(size = 4) {
     const ids = this.queue.map((item) => item.id);
     const here = ids.indexOf(this.current);
     const ring = [...ids.slice(here + 1), ...ids.slice(0, Math.max(here, 0))];
-    return ring.filter((id) => ["blind", "sign", "loading"].includes(this.stage(id))).slice(0, 4);
+    return ring.filter((id) => ["blind", "sign", "loading"].includes(this.stage(id))).slice(0, size);
   }
 
   sentences() {

@@ -174,7 +174,7 @@ class App {
 
   goNext() {
     const { desk } = this;
-    const id = desk.nextFree(desk.current);
+    const id = desk.ahead !== null && ["blind", "loading"].includes(desk.stage(desk.ahead)) ? desk.ahead : desk.nextFree(desk.current);
     if (id !== null) return this.show(id, { claim: true, isNext: true });
     this.leaveCorrection();
     if (desk.view.status !== "open") return this.setView({ status: "open" });

@@ -78,6 +78,7 @@ Object.assign(App.prototype, {
     if (!ack.ok) return this.refused(ack, message);
     if (ack.entry) this.stamp = desk.t("saved", { time: utcTime(ack.at), entry: ack.entry });
     if (ack.type === "claim") {
+      if (ack.case !== message.case) this.tookAnother(message.case, ack.case);
       desk.leases.set(ack.case, { token: ack.lease_token, version: ack.version, expires: Date.parse(ack.expires_at) });
       desk.states.set(ack.case, { status: "claimed", holder: null });
       this.outbox.arm(ack.case, ack.lease_token, ack.version);
@@ -168,25 +169,33 @@ Object.assign(App.prototype, {
     this.send(type, id, { lease_token: lease?.token ?? "", version: lease ? lease.version : 0, form });
   },
 
-  claim(id = this.desk.current) {
+  /** `others` are as good to the reader: the server gives the first that is free. */
+  claim(id = this.desk.current, others = []) {
     const { desk } = this;
     if (id === null || desk.leases.has(id)) return;
     const waiting = this.outbox.waiting.find((m) => m.case === id && m.version === null); // from before a reload
     if (!waiting && ["done", "held"].includes(desk.stage(id))) return;
     const token = waiting ? waiting.lease_token : newId();
     desk.leases.set(id, { token, version: null, expires: Date.now() + this.skew + this.leaseMs });
-    this.send("claim", id, { lease_token: token });
+    this.send("claim", id, { lease_token: token, others });
   },
 
   /** Take the next case with the commit on this one: it is there at once after the signature, and nobody else begins on it. */
   claimAhead() {
     const { desk } = this;
-    if (desk.view.status !== "open" || desk.correcting !== null) return;
-    const id = desk.nextFree(desk.current);
-    const row = desk.queue.find((item) => item.id === id);
-    if (!row || row.status !== "open" || row.holder || desk.leases.has(id)) return;
+    if (desk.view.status !== "open" || desk.correcting !== null || desk.ahead !== null) return;
+    const [id, ...others] = desk.following(8).filter((one) => desk.queue.some((row) => row.id === one && row.status === "open" && !row.holder));
+    if (id === undefined || desk.leases.has(id)) return;
     desk.ahead = id;
-    this.claim(id);
+    this.claim(id, others);
+  },
+
+  /** The case wanted in advance was taken, the server gave the one after it. */
+  tookAnother(wanted, given) {
+    const { desk } = this;
+    desk.leases.delete(wanted);
+    if (desk.ahead === wanted) desk.ahead = given;
+    if (desk.current === wanted) this.claim(wanted); // the reader went there meanwhile: say who has it
   },
 
   /** Give it back when the reader has gone for a coffee, or elsewhere. */
