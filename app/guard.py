@@ -191,7 +191,7 @@ def _introduce(scope: MutableMapping[str, Any], person: Person) -> None:
 def _check_origin(scope: Scope, headers: Headers, settings: Settings) -> tuple[int, UserError] | None:
     """Refuse unknown host names (DNS rebinding), foreign pages that write, and foreign pages that read in the background."""
     host = headers.get("host", "")
-    name = (urlsplit(f"//{host}").hostname or "") if host else ""
+    name = _host_name(f"//{host}")
     allowed = {h.lower() for h in settings.allowed_hosts}
     if settings.host in LOOPBACK or allowed:
         allowed |= LOOPBACK | {settings.host}
@@ -201,7 +201,7 @@ def _check_origin(scope: Scope, headers: Headers, settings: Settings) -> tuple[i
     origin = headers.get("origin")
     is_websocket = scope["type"] == "websocket"
     if is_websocket or scope["method"] not in SAFE_METHODS:
-        if (origin is None and is_websocket) or (origin is not None and urlsplit(origin).netloc != host):
+        if (origin is None and is_websocket) or (origin is not None and _netloc(origin) != host):
             return foreign
         if origin is None and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return foreign
@@ -210,6 +210,22 @@ def _check_origin(scope: Scope, headers: Headers, settings: Settings) -> tuple[i
     ):
         return foreign
     return None
+
+
+def _host_name(address: str) -> str:
+    """The host in an address; "" for one that is none, such as an unclosed bracket."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _netloc(origin: str) -> str | None:
+    """Host and port of an Origin header; None for what is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _is_navigation(scope: Scope, headers: Headers) -> bool:

@@ -39,10 +39,11 @@ def metadata(file: Path) -> dict[str, Any]:
 
     try:
         reader = GGUFReader(str(file))
-    except (OSError, ValueError) as error:
+        found = {name: field.contents() for name, field in reader.fields.items() if len(field.types) == 1}
+        sizes = [int(tensor.n_elements) for tensor in reader.tensors]
+    except (OSError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError) as error:  # the reader trusts every offset
         raise UserError("expansion_export.bad_gguf", file=file.name, reason=str(error)) from error
-    found = {name: field.contents() for name, field in reader.fields.items() if len(field.types) == 1}
-    return {**found, "num_tensors": len(reader.tensors), "num_parameters": sum(int(tensor.n_elements) for tensor in reader.tensors)}
+    return {**found, "num_tensors": len(sizes), "num_parameters": sum(sizes)}
 
 
 def differences(about: dict[str, Any], config: dict[str, Any]) -> list[str]:
