@@ -23,6 +23,7 @@ from db.base import Base
 #: object types of audit entries whose object_id is a row's id
 TABLES: dict[str, type[Base]] = {
     "adjudication": t.Adjudication,
+    "api_token": t.ApiToken,
     "bench_vote": t.BenchVote,
     "conflict": t.Conflict,
     "draw": t.Draw,
@@ -32,6 +33,7 @@ TABLES: dict[str, type[Base]] = {
     "follow_up": t.FollowUp,
     "guideline": t.Guideline,
     "guideline_flag": t.GuidelineFlag,
+    "identity": t.Identity,
     "job": t.Job,
     "model_version": t.ModelVersion,
     "release": t.Release,

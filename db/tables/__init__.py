@@ -11,7 +11,7 @@ from db.tables.guidelines import Guideline, GuidelineFlag, Room, RoomCase, RoomM
 from db.tables.hack_watch import HackAnswer
 from db.tables.jobs import Job, Schedule
 from db.tables.models import BenchPair, BenchVote, Evaluation, ModelVersion, ServingEvent
-from db.tables.people import LoginFailure, LoginSession, OneTimeLogin, User
+from db.tables.people import ApiToken, Identity, LoginFailure, LoginSession, OneTimeLogin, SpentToken, User
 from db.tables.plan import Assignment, Draw, DrawItem
 from db.tables.privacy import PrivacyPolicy, QuarantineItem
 from db.tables.promotion import PromotionRequest
@@ -34,6 +34,7 @@ from db.tables.uses import Retraction, Use
 
 __all__ = [
     "Adjudication",
+    "ApiToken",
     "AskEvent",
     "AskFeedback",
     "Assignment",
@@ -59,6 +60,7 @@ __all__ = [
     "Guideline",
     "GuidelineFlag",
     "HackAnswer",
+    "Identity",
     "Job",
     "Judgement",
     "LoginFailure",
@@ -91,6 +93,7 @@ __all__ = [
     "SearchPlan",
     "ServingEvent",
     "ShownPassage",
+    "SpentToken",
     "TeacherAlarm",
     "TeacherAudit",
     "TeacherPrice",

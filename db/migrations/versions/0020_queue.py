@@ -1,0 +1,12 @@
+"""nothing yet: the number belongs to the queue on PostgreSQL"""
+
+from __future__ import annotations
+
+revision = "0020"
+down_revision = "0019"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Nothing to change."""
