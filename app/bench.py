@@ -95,7 +95,8 @@ class Bench:
                 self.second = gr.Dropdown(elem_id="bench-second")
                 self.second_evidence = gr.Checkbox(elem_id="bench-second-evidence")
             self.mode = gr.Radio(elem_id="bench-mode", min_width=220)
-        with gr.Row(equal_height=True):
+        # closed at first: whoever only votes needs none of it, and the vote buttons stay in sight
+        with gr.Accordion(elem_id="bench-settings", open=False) as self.settings, gr.Row(equal_height=True):
             self.dataset = gr.Dropdown(elem_id="bench-dataset", min_width=150)
             self.spoken = gr.Dropdown(elem_id="bench-language", min_width=110)
             self.risk = gr.Dropdown(elem_id="bench-risk", min_width=110)
@@ -129,7 +130,7 @@ class Bench:
         board += [self.onward, self.totals, self.run, self.stop, self.pair, *self.votes.values()]
         evidence = [self.first_evidence, self.second_evidence]
         choices = [self.first, self.second, *evidence, self.mode, self.dataset, self.spoken, self.risk, self.temperature, self.seed]
-        words = [self.language, self.question, self.fetch, self.help, self.ask, self.keys, self.card]
+        words = [self.language, self.settings, self.question, self.fetch, self.help, self.ask, self.keys, self.card]
         page.load(self.open_page, None, [*words, *choices, *board], **PRIVATE)
         filters = [self.language, self.first, self.second, *evidence, self.dataset, self.spoken, self.risk, self.picked]
         offered = [self.picked, self.question, self.status]
@@ -165,6 +166,7 @@ class Bench:
             self.first_evidence: gr.update(label=t("with_evidence")),
             self.second_evidence: gr.update(label=t("with_evidence")),
             self.help: gr.update(value=t("help")),
+            self.settings: gr.update(label=t("settings")),
             self.card: view.help_card(lang),
             self.dataset: gr.update(label=t("dataset")),
             self.spoken: gr.update(label=t("language"), choices=[(t("any"), ""), ("中文", "zh"), ("English", "en")], value=""),

@@ -99,12 +99,14 @@ footer { display: none !important; }
 .gradio-container .form .block, .gradio-container .row > .block { padding: 0 !important; }
 .gradio-container .prose { font-size: 15px; }
 .gradio-container .block:has(> .prose), .gradio-container .prose { padding: 0; }
+#bench-settings { padding: 0 !important; }
+#bench-settings > button { color: var(--quiet); font-size: .9rem; width: auto; gap: .4rem; padding: .1rem 0; }
 #bench-actions { justify-content: flex-start; }
 #bench-actions button { flex: 0 0 auto; min-width: 10rem; }
 #bench-strip { border-left: 3px solid var(--warn); background: var(--warn-ground); color: var(--warn); padding: .35rem .7rem;
                border-radius: .3rem; font-size: .9rem; }
 #bench-answers { align-items: stretch; }
-.bench-column { border: 1px solid var(--edge); border-radius: .4rem; padding: .7rem .9rem; min-height: 13rem; height: 100%; }
+.bench-column { border: 1px solid var(--edge); border-radius: .4rem; padding: .7rem .9rem; min-height: 8.5rem; height: 100%; }
 .bench-head { display: flex; gap: .6rem; align-items: baseline; flex-wrap: wrap; border-bottom: 1px solid var(--edge);
               padding-bottom: .35rem; margin-bottom: .5rem; }
 .bench-head b { font-weight: 600; font-size: 1.02rem; }

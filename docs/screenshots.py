@@ -139,10 +139,12 @@ def photograph_bench(page: Page, camera: Camera, language: str) -> None:
     """Both answers of a blind pair before the vote, and what is told after it."""
     open_page(page, "bench")
     bench = page.frame_locator("iframe[src*='arena']")
+    bench.locator("#bench-settings > button").click()
     for field, option in (("language", "中文" if language == "zh" else "English"), ("risk", "高" if language == "zh" else "high")):
         bench.locator(f"#bench-{field} input").click()
         bench.get_by_role("option", name=option).click()
         page.wait_for_timeout(500)
+    bench.locator("#bench-settings > button").click()
     for _ in range(4):  # two small models often write the same: the picture is of two that differ
         bench.locator("#bench-next").click()
         page.wait_for_timeout(1500)

@@ -26,7 +26,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
-from core import accounts
+from core import accounts, bench_tour
 from core.home import Home, open_home
 from core.settings import ROOT, load_settings
 from db.engine import database
@@ -94,6 +94,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator
     for role in ROLES:
         user_id = accounts.create_user(role, f"Dr {role.title()}", role, by=None)
         accounts.use_link(accounts.make_link(user_id, by=None), PASSWORD)
+        bench_tour.mark_seen(user_id)
     database().dispose()
     log = (root / "web.log").open("wb")
     command = [sys.executable, "-m", "uvicorn", "app.main:app", "--port", str(port), "--timeout-graceful-shutdown", "3"]

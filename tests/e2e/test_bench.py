@@ -11,12 +11,13 @@ import pytest
 from playwright.sync_api import FrameLocator, Page, expect
 from sqlalchemy import func, select
 
+from core import accounts
 from core.models import add_external
 from db import tables as t
 from db.engine import read_session, write_session
 from tests import factories
 from tests.bench.fake_endpoint import FakeEndpoint, serving
-from tests.e2e.conftest import Site
+from tests.e2e.conftest import PASSWORD, Site
 
 pytestmark = pytest.mark.browser
 
@@ -52,23 +53,25 @@ def choose(frame: FrameLocator, first: str, second: str) -> None:
         expect(frame.get_by_role("option")).to_have_count(0)  # the list fades out
 
 
-def skip_tour(page: Page) -> None:
-    """The first visit of an account begins with the tour."""
-    expect(page.get_by_role("radiogroup").or_(page.get_by_role("dialog")).first).to_be_visible()
-    page.wait_for_timeout(600)
-    skip = page.get_by_role("button", name="Skip")
-    if skip.count():
-        skip.click()
-    expect(page.get_by_role("dialog")).to_have_count(0)
-
-
 def open_bench(page: Page, sign_in: Callable[..., Page], who: str = "product") -> FrameLocator:
     sign_in(page, who, "/bench")
-    skip_tour(page)
     frame = page.frame_locator("iframe[src*='arena']")
     expect(frame.locator("#bench-run")).to_be_visible()
     expect(frame.locator("#bench-first input")).not_to_have_value("")
     return frame
+
+
+def test_the_first_visit_begins_with_the_tour_and_the_next_does_not(site: Site, page: Page, sign_in: Callable[..., Page]) -> None:
+    with site.database():
+        user_id = accounts.create_user("newcomer", "Dr New", "product", by=None)
+        accounts.use_link(accounts.make_link(user_id, by=None), PASSWORD)
+    sign_in(page, "newcomer", "/bench")
+    page.get_by_role("dialog").get_by_role("button", name="Skip").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.reload()
+    expect(page.get_by_role("radiogroup").first).to_be_visible()
+    page.wait_for_timeout(600)
+    expect(page.get_by_role("dialog")).to_have_count(0)
 
 
 def test_compare_and_vote_by_keyboard_names_come_after(

@@ -22,7 +22,7 @@ from tests import factories
 from tests.bench.fake_endpoint import FakeEndpoint, serving
 from tests.e2e.conftest import Site
 from tests.e2e.test_axe import violations
-from tests.e2e.test_bench import count, skip_tour
+from tests.e2e.test_bench import count
 from training import compare as job
 from training.run import Run
 
@@ -82,7 +82,6 @@ def test_a_batch_is_started_watched_read_sent_to_the_desk_and_taken_away(
     site: Site, endpoint: FakeEndpoint, page: Page, sign_in: Callable[..., Page]
 ) -> None:
     sign_in(page, "product", "/bench?view=batch")
-    skip_tour(page)
     expect(page.get_by_text("No comparison yet.")).to_be_visible()
     choose(page, "batch_dataset", QUESTIONS)
     choose(page, "batch_first", "views-old")
@@ -118,7 +117,6 @@ def test_the_ranking_says_what_the_votes_say(
     site: Site, endpoint: FakeEndpoint, new_page: Callable[..., Page], sign_in: Callable[..., Page]
 ) -> None:
     page = sign_in(new_page(), "engineer", "/bench?view=ranking")
-    skip_tour(page)
     if not count(site, t.BenchVote, t.BenchVote.vote.is_not(None)):
         expect(page.get_by_text("No blind vote yet.")).to_be_visible()
     voter = user_id(site, "engineer")
@@ -159,7 +157,6 @@ def test_a_version_is_chosen_with_what_changed_its_gates_and_a_way_to_compare_it
     site: Site, endpoint: FakeEndpoint, page: Page, sign_in: Callable[..., Page]
 ) -> None:
     sign_in(page, "product", "/bench?view=versions&version=views-new")
-    skip_tour(page)
     expect(page.locator(".st-key-bench_pick input")).to_have_value("views-new")
     expect(page.get_by_text("Gates of a promotion")).to_be_visible()
     expect(page.get_by_text("Nothing lost where it is dangerous")).to_be_visible()
