@@ -24,23 +24,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-from core import accounts
+from app.proxies import settle
+from core import accounts, tokens
+from core.access import Door, door, may
 from core.accounts import Person
-from core.errors import UserError
+from core.errors import NotFound, UserError
 from core.home import current_home
 from core.i18n import error_text
 from core.settings import Settings
 
-#: reachable without a sign-in: the sign-in pages with their style sheet, signing in by API, and the sign of life
-PUBLIC = frozenset({"/login", "/login/password", "/api/session", "/api/health"})
-PUBLIC_FOLDERS = ("/login/once/", "/assets/web/")
 #: nobody without a sign-in sends more than a filled-in form
 MAX_PUBLIC_BYTES = 8192
-ROLES: tuple[tuple[str, frozenset[str]], ...] = (
-    ("/api/jobs", frozenset({"engineer"})),
-    ("/api/desk", frozenset({"clinician"})),
-    ("/arena", frozenset({"product", "engineer"})),
-)
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 #: a looked-up person is believed this long; a revoked sign-in lives at most this long
@@ -66,14 +60,14 @@ class People:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[float, Person | None]] = {}
-        self._touched: dict[int, float] = {}
+        self._touched: dict[tuple[int, int | None], float] = {}
 
     async def find(self, token: str, *, is_fresh: bool = False) -> Person | None:
         now = time.monotonic()
         found = self._known.get(token)
         if found and not is_fresh and now - found[0] < CACHE_S:
             return found[1]
-        person = await run_sync(accounts.person_for_token, token)
+        person = await run_sync(tokens.person_for if token.startswith(tokens.PREFIX) else accounts.person_for_token, token)
         if len(self._known) > 5000:
             self._known.clear()
         self._known[token] = (now, person)
@@ -81,9 +75,10 @@ class People:
 
     async def touch(self, person: Person) -> None:
         now = time.monotonic()
-        if now - self._touched.get(person.session_id, -TOUCH_S) >= TOUCH_S:
-            self._touched[person.session_id] = now
-            await run_sync(accounts.touch, person.session_id)
+        key = (person.session_id, person.token_id)
+        if now - self._touched.get(key, -TOUCH_S) >= TOUCH_S:
+            self._touched[key] = now
+            await (run_sync(tokens.touch, person.token_id) if person.token_id else run_sync(accounts.touch, person.session_id))
 
 
 class Guard:
@@ -99,34 +94,57 @@ class Guard:
             return
         settings = current_home().settings
         scope["headers"] = [(k, v) for k, v in scope["headers"] if not k.lower().startswith(b"x-auth-")]
+        settle(scope, settings.trusted_proxies)
         headers = Headers(scope=scope)
         path: str = scope["path"]
         language = settings.language
         token = _token(headers, path, settings)
+        found = door("WEBSOCKET" if scope["type"] == "websocket" else scope["method"], path)
         refusal = _check_origin(scope, headers, settings)
         # a page that loads shows the theme and role of this very moment
         person = await self.people.find(token, is_fresh=_is_navigation(scope, headers)) if token and not refusal else None
         if person:
             language = person.language
             _introduce(scope, person)
-        if not refusal and _is_public(scope):
-            refusal = _check_size(scope, headers) if person is None else None
-        elif not refusal:
-            if person is None:
-                refusal = (401, UserError("signed_out"))
-            elif person.must_change_password and not is_under(path, "/assets"):
-                refusal = (403, UserError("accounts.must_change_password"))
-            elif person.role != "admin" and any(is_under(path, prefix) and person.role not in roles for prefix, roles in ROLES):
-                refusal = (403, UserError("forbidden", role=person.role))
+        refusal = refusal or _check_door(scope, headers, found, person)
         if refusal:
             status, error = refusal
             await _refuse(scope, receive, send, headers, status, error, language)
         elif scope["type"] == "websocket" and person and token:
             await self._watch(scope, receive, send, token, person)
-        else:
-            if person and not path.endswith("/health"):
+        elif person and token:
+            if not path.endswith("/health"):
                 await self.people.touch(person)
+            await self._watch_answer(scope, receive, send, token, person)
+        else:
             await self.app(scope, receive, send)
+
+    async def _watch_answer(self, scope: Scope, receive: Receive, send: Send, token: str, person: Person) -> None:
+        """Answer a request; one that lasts (a stream of events, a long download) is cut off when the sign-in behind it ends."""
+        has_begun = is_done = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal has_begun, is_done
+            has_begun = True
+            is_done = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await send(message)
+
+        task = asyncio.ensure_future(self.app(scope, receive, send_and_note))
+        try:
+            while not (await asyncio.wait({task}, timeout=RECHECK_S))[0]:
+                current = await self.people.find(token)
+                if (current is None or current.role != person.role) and not is_done:
+                    task.cancel()
+                    await asyncio.wait({task})
+                    if has_begun:
+                        await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    else:
+                        error = UserError("signed_out")
+                        await _refuse(scope, receive, send, Headers(scope=scope), 401, error, person.language)
+                    return
+            task.result()
+        finally:
+            task.cancel()
 
     async def _watch(self, scope: Scope, receive: Receive, send: Send, token: str, person: Person) -> None:
         """Run a websocket until it closes or the sign-in behind it ends."""
@@ -162,15 +180,35 @@ class Guard:
 
 
 def _token(headers: Headers, path: str, settings: Settings) -> str | None:
+    return _bearer(headers, path) or _session_cookie(headers, settings)
+
+
+def _bearer(headers: Headers, path: str) -> str | None:
+    """A token that a program sends; understood under /api only."""
     authorization = headers.get("authorization", "")
-    if authorization.lower().startswith("bearer ") and is_under(path, "/api"):
-        return authorization[7:].strip()
-    return cookie_parser(headers.get("cookie", "")).get(cookie_name(settings))
+    return authorization[7:].strip() if authorization.lower().startswith("bearer ") and is_under(path, "/api") else None
 
 
-def _is_public(scope: Scope) -> bool:
-    path: str = scope["path"]
-    return scope["type"] == "http" and (path in PUBLIC or path.startswith(PUBLIC_FOLDERS)) and ".." not in path
+def _session_cookie(headers: Headers, settings: Settings) -> str | None:
+    token = cookie_parser(headers.get("cookie", "")).get(cookie_name(settings))
+    return None if token and token.startswith(tokens.PREFIX) else token  # a program's token is no sign-in of a browser
+
+
+def _check_door(scope: Scope, headers: Headers, found: Door | None, person: Person | None) -> tuple[int, UserError] | None:
+    """Whether this person may pass here. Who is not signed in learns nothing about which doors there are."""
+    if found is not None and found.roles is None:
+        return _check_size(scope, headers) if person is None else None
+    if person is None:
+        return 401, UserError("signed_out")
+    if person.must_change_password and not (found and found.is_plain):
+        return 403, UserError("accounts.must_change_password")
+    if found is None:
+        return 404, NotFound("no_such_page")
+    if may(found, person.role, person.scopes):
+        return None
+    if person.scopes is not None and may(found, person.role, None):
+        return 403, UserError("tokens.out_of_scope", scope=found.scope) if found.scope else UserError("tokens.people_only")
+    return 403, UserError("forbidden", role=person.role)
 
 
 def _check_size(scope: Scope, headers: Headers) -> tuple[int, UserError] | None:
@@ -203,7 +241,11 @@ def _check_origin(scope: Scope, headers: Headers, settings: Settings) -> tuple[i
     if is_websocket or scope["method"] not in SAFE_METHODS:
         if (origin is None and is_websocket) or (origin is not None and _netloc(origin) != host):
             return foreign
-        if origin is None and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        # a browser says where a request that changes something comes from; what carries a cookie without saying so is none of ours
+        is_by_cookie = "cookie" in headers and not _bearer(headers, scope["path"])
+        if origin is None and headers.get("sec-fetch-site", "cross-site" if is_by_cookie else "none") not in ("none", "same-origin"):
+            return foreign
+        if settings.secure_cookies and origin is not None and not origin.startswith("https://"):
             return foreign
     elif headers.get("sec-fetch-site") in ("same-site", "cross-site") and not (
         headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"

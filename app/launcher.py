@@ -99,7 +99,7 @@ class Launcher:
             "PYTHONUNBUFFERED": "1",
         }
         web = [sys.executable, "-m", "uvicorn", "app.main:app", "--host", settings.host, "--port", str(self.port), "--workers", "1"]
-        web += ["--timeout-graceful-shutdown", "5", "--no-server-header", "--no-access-log"]
+        web += ["--timeout-graceful-shutdown", "5", "--no-server-header", "--no-access-log", "--no-proxy-headers"]
         self.children = [
             # the web process computes nothing; OpenMP pools would only compete with a training
             Child("web", web, env | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}),

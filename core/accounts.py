@@ -36,7 +36,10 @@ TOUCH_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A signed-in person. `session_id` is the sign-in, not the secret token."""
+    """A signed-in person, or a program that acts for one. `session_id` is the sign-in, not the secret token; 0 for a program.
+
+    `scopes` None is a person; otherwise what the program's token (`token_id`) may do.
+    """
 
     id: int
     username: str
@@ -47,6 +50,8 @@ class Person:
     theme: str | None = None
     speciality: str | None = None
     must_change_password: bool = False
+    token_id: int | None = None
+    scopes: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

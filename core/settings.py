@@ -6,6 +6,7 @@ The Settings page, `./run.sh settings` and the documentation are drawn from this
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 PREFIX = "CONSILIUM_"
+#: postgresql://user:PASSWORD@host/...
+_URL_PASSWORD = re.compile(r"(://[^/:@]*:)[^/]*@")
 
 
 def setting(default: Any, en: str, zh: str, *, secret: bool = False, **limits: Any) -> Any:
@@ -29,7 +32,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     home: Path = setting(ROOT / "data", "Folder that holds all state.", "保存全部数据的目录。")
-    database_url: str = setting("", "SQLAlchemy URL; empty means SQLite in the home folder.", "数据库地址；留空表示使用主目录中的 SQLite。")
+    database_url: str = setting(
+        "",
+        "postgresql://... (see docs/postgresql.md); empty means SQLite in the home folder.",
+        "数据库地址，如 postgresql://…（见 docs/postgresql.md）；留空表示使用主目录中的 SQLite。",
+    )
     host: str = setting("127.0.0.1", "Address the web server listens on.", "网页服务监听的地址。")
     port: int = setting(8765, "Port of the web server.", "网页服务端口。", ge=0, le=65535)
     model_server_port: int = setting(8766, "Loopback port of the local model server.", "本机模型服务端口。", ge=0, le=65535)
@@ -38,6 +45,47 @@ class Settings(BaseModel):
     session_idle_minutes: int = setting(480, "A sign-in ends after this long without use.", "登录闲置多久后失效（分钟）。", ge=1)
     session_days: int = setting(7, "A sign-in ends after this long in any case.", "登录最长有效天数。", ge=1)
     secure_cookies: bool = setting(False, "Send cookies over TLS only (behind a TLS proxy).", "仅通过 TLS 发送 Cookie。")
+    trusted_proxies: list[str] = setting(
+        [],
+        "Addresses or networks of reverse proxies whose X-Forwarded-For and -Proto count; none by default (docs/security.md).",
+        "可信反向代理的地址或网段，仅采信来自它们的 X-Forwarded-For 与 X-Forwarded-Proto；默认不采信（见 docs/security.md）。",
+    )
+    public_url: str = setting(
+        "",
+        "Address under which people reach this site, such as https://consilium.hospital.example; needed for sign-in by OpenID Connect.",
+        "用户访问本站的地址，例如 https://consilium.hospital.example；使用 OpenID Connect 登录时必填。",
+    )
+    oidc_issuer: str = setting(
+        "",
+        "Issuer of an OpenID Connect provider; empty means that people sign in here with a password only.",
+        "OpenID Connect 身份提供方的 issuer 地址；留空则仅使用本站密码登录。",
+    )
+    oidc_client_id: str = setting("", "Client id at the provider.", "在身份提供方登记的客户端 ID。")
+    oidc_client_secret: str = setting(
+        "", "Client secret at the provider; empty for a public client.", "客户端密钥；公共客户端留空。", secret=True
+    )
+    oidc_name: str = setting("", "What the sign-in button calls the provider.", "登录按钮上显示的身份提供方名称。")
+    oidc_email_domains: list[str] = setting(
+        [],
+        "E-mail domains whose verified addresses may find their account at the first sign-in; none means that nobody is found by e-mail.",
+        "首次登录时允许凭已验证邮箱匹配账号的邮箱域名；留空则不按邮箱匹配。",
+    )
+    oidc_role_claim: str = setting(
+        "",
+        "Claim that names a person's groups; empty means that roles are given here only.",
+        "表示用户组的声明名称；留空则角色只在本站设置。",
+    )
+    oidc_role_map: list[str] = setting(
+        [],
+        "Which group gets which role, as group=role; the first that fits counts.",
+        "用户组与角色的对应关系，格式为 组=角色；以第一个匹配项为准。",
+    )
+    desk_signing_minutes: int = setting(
+        720,
+        "Verdicts are signed within a sign-in whose password was typed at most this long ago.",
+        "裁决签名要求在本次登录中输入密码后的此时间内完成（分钟）。",
+        ge=1,
+    )
     anchor_copy: str = setting(
         "",
         "A second folder for the daily anchors of the audit chain, best on another machine or a write-once store.",
@@ -136,6 +184,26 @@ class Settings(BaseModel):
         "Write questions and answers (redacted) into the teacher log instead of their hashes.",
         "在教师日志中记录脱敏后的问答原文，而非哈希值。",
     )
+    milvus_url: str = setting(
+        "",
+        "Milvus server that indexes can be moved to (http://host:19530); empty means none (docs/scaling.md).",
+        "可迁移索引的 Milvus 服务地址（http://主机:19530）；留空表示不使用（见 docs/scaling.md）。",
+        pattern="^$|^https?://",
+    )
+    milvus_key: str = setting("", "Token for Milvus, or user:password.", "Milvus 令牌，或 用户:密码。", secret=True)
+    opensearch_url: str = setting(
+        "",
+        "OpenSearch that indexes can be moved to (https://host:9200); empty means none (docs/scaling.md).",
+        "可迁移索引的 OpenSearch 地址（https://主机:9200）；留空表示不使用（见 docs/scaling.md）。",
+        pattern="^$|^https?://",
+    )
+    opensearch_key: str = setting("", "user:password for OpenSearch, or a token.", "OpenSearch 的 用户:密码，或令牌。", secret=True)
+    engine_timeout_s: float = setting(
+        2.0,
+        "Longest wait for a search engine before the own index answers, in seconds.",
+        "等待外部检索引擎的最长时间（秒），超时后由本机索引回答。",
+        gt=0,
+    )
     ask_budget_ms: int = setting(
         300, "Time allowed for rewriting a question before search goes on without it.", "提问改写的时间预算（毫秒）。", ge=0
     )
@@ -148,6 +216,12 @@ class Settings(BaseModel):
         "",
         "A Python in which llama-cpp-python is built, for K-quants and for comparing exported files (docs/expansion_export.md).",
         "已编译 llama-cpp-python 的 Python 路径，用于 K 量化与导出文件的比对（见 docs/expansion_export.md）。",
+    )
+    metrics_token: str = setting(
+        "",
+        "Bearer token with which a monitoring system on another machine may read /metrics; from this machine none is needed.",
+        "其他机器上的监控系统读取 /metrics 所需的令牌；本机访问无需令牌。",
+        secret=True,
     )
     model_server_token: str = setting(
         "", "Shared token between web and model server; made at first start when empty.", "网页与模型服务之间的令牌。", secret=True
@@ -170,8 +244,14 @@ class Settings(BaseModel):
 
     @property
     def url(self) -> str:
-        """The database URL in force."""
-        return self.database_url or f"sqlite:///{self.home / 'consilium.db'}"
+        """The database URL in force; PostgreSQL is spoken to through psycopg, however its URL begins."""
+        scheme, mark, rest = self.database_url.partition("://")
+        scheme = "postgresql+psycopg" if scheme in ("postgres", "postgresql") else scheme
+        return f"{scheme}{mark}{rest}" or f"sqlite:///{self.home / 'consilium.db'}"
+
+
+#: settings that hold several values; separated by commas in the environment
+LISTS = frozenset(name for name, info in Settings.model_fields.items() if info.annotation == list[str])
 
 
 def load_settings(environ: dict[str, str] | None = None, file: Path | None = None) -> Settings:
@@ -193,7 +273,7 @@ def load_settings(environ: dict[str, str] | None = None, file: Path | None = Non
     for name in Settings.model_fields:
         raw = env.get(PREFIX + name.upper())
         if raw is not None and raw != "":
-            values[name] = [h.strip() for h in raw.split(",") if h.strip()] if name == "allowed_hosts" else raw
+            values[name] = [h.strip() for h in raw.split(",") if h.strip()] if name in LISTS else raw
     values["home"] = (stood / Path(values.get("home", home)).expanduser()).absolute()
     try:
         return Settings(**values)
@@ -208,7 +288,7 @@ def describe(settings: Settings) -> list[dict[str, str]]:
     for name, info in Settings.model_fields.items():
         extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
         value = getattr(settings, name)
-        shown = ("••••" if value else "") if extra.get("secret") else str(value)
+        shown = ("••••" if value else "") if extra.get("secret") else _URL_PASSWORD.sub(r"\1••••@", str(value))
         rows.append(
             {
                 "name": name,
