@@ -140,12 +140,14 @@ def ask(
     if expanded and not expanded.lines:
         about = {"model": expanded.model, "budget": expanded.budget_ms, "reason": expanded.reason or ""}
         notes.append((f"expansion_export.note_{expanded.status}", about))
-    lines = expanded.texts if expanded else tuple(expander(question)) if expander and searcher.plan.expansion else ()
+    lines = expanded.texts if expanded else tuple(expander(question)) if expander and searcher.plan.line_weight else ()
     of_line = ((line, line.partition(":")[2]) for line in (expanded.texts if expanded else ()))
     astray = [line for line, text in of_line if not _is_related(question, text, searcher.index, LINE_DEPTH)]
     if expanded and astray:
         notes.append(("expansion_export.note_astray", {"model": expanded.model, "num": len(astray)}))
         lines = tuple(line for line in lines if line not in astray)
+    if expanded and expanded.line_weight is not None and searcher.plan.expansion is None:
+        searcher = searcher.with_plan({"expansion": expanded.line_weight})
     watch.lap("rewrite")
     found = searcher.find(question, max(1, min(top_k, MAX_TOP_K)), pseudo_doc=pseudo_doc, expansions=lines)
     notes += found.retrieved.notes
@@ -214,7 +216,7 @@ def _version(home: Home, name: str | None) -> t.ModelVersion | None:
 
 def _expanded(question: str, plan: Plan) -> Expanded | None:
     """What the plan's expander wrote in time; None when there is none. Never raises: the search goes on without lines."""
-    if not plan.expander or not plan.expansion:
+    if not plan.expander or not plan.line_weight:
         return None
     try:
         return open_expander(plan.expander).ask(question, budget_ms=plan.expander_budget_ms)

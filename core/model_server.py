@@ -30,6 +30,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from core.errors import Conflicting, Forbidden, NotFound, Unavailable, UserError
 from core.home import Home, open_home
 from core.i18n import error_text
+from core.logs import log_as_json
 from core.serving.protocol import ChatRequest, completion, piece
 from core.serving.retrieval_routes import routes
 from core.serving.scheduler import Done, Event, Failed, Scheduler, Ticket
@@ -47,23 +48,31 @@ STATUS: tuple[tuple[type[UserError], int], ...] = (
 
 
 def create_app(home: Home, scheduler: Scheduler) -> FastAPI:
-    """The server's application around a scheduler, which it starts and ends."""
+    """The server's application around a scheduler, which it starts and ends.
+
+    Expansion models have a scheduler of their own: one base is in memory per scheduler, and Ask asks the answering model and the
+    expander at the same moment, so with one they would throw each other out at every question.
+    """
     token = server_token(home)
+    expanding = Scheduler(home)
+    lanes = (scheduler, expanding)
 
     def authorised(request: Request) -> None:
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if not secrets.compare_digest(given.encode(), token.encode()):
             raise Forbidden("serving.bad_token")
 
-    small_models = SmallModels(home, scheduler.is_answering)
+    small_models = SmallModels(home, lambda: any(lane.is_answering() for lane in lanes))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        scheduler.start()
+        for lane in lanes:
+            lane.start()
         small_models.start()
         yield
         await asyncio.to_thread(small_models.close)
-        await asyncio.to_thread(scheduler.close)
+        for lane in lanes:
+            await asyncio.to_thread(lane.close)
 
     app = FastAPI(title="Consilium model server", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.add_exception_handler(UserError, on_user_error)
@@ -73,7 +82,8 @@ def create_app(home: Home, scheduler: Scheduler) -> FastAPI:
 
     @app.get("/health")
     async def health() -> dict[str, object]:
-        return {"status": "ok", "pid": os.getpid(), **scheduler.state(), "small_models": small_models.state()}
+        states = {**scheduler.state(), "expanding": expanding.state(), "small_models": small_models.state()}
+        return {"status": "ok", "pid": os.getpid(), **states}
 
     @app.get("/v1/models", dependencies=[Depends(authorised)])
     def models() -> dict[str, object]:
@@ -91,7 +101,8 @@ def create_app(home: Home, scheduler: Scheduler) -> FastAPI:
 
     @app.post("/admin/unload", dependencies=[Depends(authorised)], status_code=202)
     async def unload() -> dict[str, object]:
-        scheduler.unload()
+        for lane in lanes:
+            lane.unload()
         small_models.unload()
         return {"status": "unloading"}
 
@@ -100,7 +111,7 @@ def create_app(home: Home, scheduler: Scheduler) -> FastAPI:
         body.check_supported()
         served = await asyncio.to_thread(served_version, home, body.model)
         answer = Answer(body, served, request)
-        scheduler.submit(answer.ticket)
+        (expanding if served.task == "expansion" else scheduler).submit(answer.ticket)
         try:
             first = await answer.next_event()  # loading may fail: only now is it known whether the status is 200
         except BaseException:
@@ -246,7 +257,7 @@ def _sse(value: dict[str, Any]) -> str:
 
 def main() -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    log_as_json("model_server")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # uvicorn ends gracefully and then raises the signal again, for which this is the handler: a wanted end is exit code 0
@@ -256,7 +267,13 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(home.settings.model_server_threads))
     app = create_app(home, Scheduler(home))
     uvicorn.run(
-        app, host="127.0.0.1", port=home.settings.model_server_port, log_level="warning", timeout_graceful_shutdown=3, access_log=False
+        app,
+        host="127.0.0.1",
+        port=home.settings.model_server_port,
+        log_config=None,
+        log_level="warning",
+        timeout_graceful_shutdown=3,
+        access_log=False,
     )
 
 

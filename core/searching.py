@@ -7,7 +7,7 @@ finds the same passages everywhere. An encoder or reranker that cannot be opened
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from core.home import Home, current_home
 from core.retrieval.calibration import DEPTH, Calibration, signs_of
 from core.retrieval.dense import Encoder
 from core.retrieval.encoders import open_encoder
+from core.retrieval.engines.base import Engine
+from core.retrieval.engines.choose import engine_of
+from core.retrieval.engines.remote import Remote, remote_of
 from core.retrieval.glossary import Glossary, load_glossary
 from core.retrieval.index import Index, open_index
 from core.retrieval.plans import Plan
@@ -77,6 +80,10 @@ class Searcher:
     def plan(self) -> Plan:
         return self.retriever.plan
 
+    def with_plan(self, changes: Mapping[str, Any]) -> Searcher:
+        """The same index searched with some fields of the plan changed. Raises as `Plan.changed`."""
+        return replace(self, retriever=replace(self.retriever, plan=self.plan.changed(changes)))
+
     def find(self, question: str, top_k: int, *, pseudo_doc: str = "", expansions: Sequence[str] = ()) -> Finding:
         """The `top_k` best passages for a question, the asked-for section of the best document among them."""
         found = self.retriever.search(question, max(top_k, DEPTH), pseudo_doc=pseudo_doc, expansions=expansions)
@@ -130,6 +137,11 @@ def open_searcher(index: str = "guidelines", changes: Mapping[str, Any] | None =
     plan, calibration = in_force(index)
     plan = (served.plan if served else plan).changed(changes or {})
     notes: list[Note] = []
+    if opened.manifest.get("engine"):
+        try:
+            opened = opened.through(_remote(opened, engine_of(home.settings, opened.manifest["engine"]["kind"])))
+        except UserError as error:
+            notes.append(("engines.note_unreachable", {"reason": error}))
     encoder: Encoder | None = None
     reranker: Reranker | None = None
     if opened.dense_model is not None and plan.dense:
@@ -155,6 +167,12 @@ def _version(index_id: int) -> IndexShown:
     with read_session() as session:
         row = session.get_one(t.SearchIndex, index_id)
         return IndexShown(row.id, row.name, row.version, row.path, row.num_documents, row.num_chunks)
+
+
+@lru_cache(maxsize=4)
+def _remote(opened: Index, engine: Engine) -> Remote:
+    """Kept, because it remembers that its engine is down."""
+    return remote_of(opened, engine)
 
 
 @lru_cache(maxsize=4)

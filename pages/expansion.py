@@ -1,17 +1,19 @@
-"""Query expansion: the trainings and what came of them, one evaluation in figures, and two expanders side by side."""
+"""Query expansion: the trainings and what came of them, one evaluation in figures, two expanders side by side, and the
+instructions that were found."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from app import expansion_run_widgets as widgets
+from app.expansion_prompt_widgets import show_prompts
 from app.i18n import t
 from app.session import require
 from app.widgets import ai_notice, guarded, page_title
 from core.expansion import runs
 
 ROLES = ("product", "engineer")
-TABS = ("runs", "evaluation", "compare")
+TABS = ("runs", "evaluation", "compare", "prompts")
 
 
 def main() -> None:
@@ -33,6 +35,8 @@ def main() -> None:
             st.caption(f"{report['name']} · {report['source']}")
             widgets.show_comparison(report)
             ai_notice()
+    with tabs["prompts"], guarded():
+        show_prompts()
 
 
 with guarded():

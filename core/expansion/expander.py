@@ -51,6 +51,8 @@ class Expanded:
     ms: float = 0.0
     budget_ms: int = 0
     reason: UserError | None = None
+    #: what a line weighs beside the question, where the expander was measured with it; None leaves it to the search plan
+    line_weight: float | None = None
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -81,7 +83,8 @@ def open_expander(name: str) -> Expander:
         row = retrieval_models.get(name, "expander")
     except NotFound as error:
         raise NotFound("expansion_export.no_expander", name=name) from error
-    return TermExpander(name, _terms(retrieval_models.weights_of(row), row.content_hash))
+    weight = row.metrics.get("line_weight")
+    return TermExpander(name, _terms(retrieval_models.weights_of(row), row.content_hash), None if weight is None else float(weight))
 
 
 def choices() -> list[str]:
@@ -133,13 +136,14 @@ class TermExpander:
 
     name: str
     model: TermModel
+    line_weight: float | None = None
 
     def ask(self, query: str, *, budget_ms: int) -> Expanded:
         started = time.perf_counter()
         lines = self.model.expand(query)
         ms = _ms(started)
         status: Status = "late" if ms > budget_ms else "used" if lines else "bad"
-        return Expanded(self.name, status, lines if status == "used" else (), ms, budget_ms)
+        return Expanded(self.name, status, lines if status == "used" else (), ms, budget_ms, line_weight=self.line_weight)
 
     def expand(self, query: str, *, budget_ms: int) -> tuple[Line, ...] | None:
         return self.ask(query, budget_ms=budget_ms).lines or None

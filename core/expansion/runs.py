@@ -1,7 +1,7 @@
 """Rows for training and evaluating expanders, and the evaluations that were made: the list, one report, its outputs.
 
-A set is split by family, so that no paraphrase of a test query was trained on. A stored set brings its own split; a file is split by a
-hash of each row's family (its query where it has none), the same in every run: 80 % train, 10 % val, 10 % test.
+A set is split by family, so that no paraphrase of a test query was trained on. A stored set brings its own split; a file is split by
+`core.expansion.families`, whatever order its rows have, the same in every run: 80 % train, 10 % val, 10 % test.
 Called by the expansion trainings, the commands and pages/expansion.py.
 """
 
@@ -18,8 +18,7 @@ from typing import Any, NotRequired, TypedDict, cast
 from sqlalchemy import select
 
 from core.errors import NotFound, UserError
-from core.expansion import schema
-from core.expansion.grounding import normal
+from core.expansion import families, schema
 from core.expansion.schema import Line, Row
 from core.home import Home, current_home
 from db import tables as t
@@ -135,30 +134,36 @@ def rows_of(data: str, splits: Collection[str], home: Home | None = None) -> lis
     path = (home or current_home()).root / Path(data).expanduser()
     if not path.is_file():
         raise NotFound("expansion_training.no_such_data", data=data)
-    return [row for row in schema.read_rows(path) if split_of(row) in splits]
+    rows = schema.read_rows(path)
+    return [row for row, split in zip(rows, splits_of(rows), strict=True) if split in splits]
 
 
 def _stored(name: str, splits: Collection[str]) -> list[Row] | None:
-    """A set without a split is split as a file is."""
+    """Rows without a split (none was drawn, or they came later) are split as a file is."""
     with read_session() as session:
         found = session.scalar(select(t.ExpansionSet).where(t.ExpansionSet.name == name))
         if found is None:
             return None
         query = select(t.ExpansionRow).where(t.ExpansionRow.set_id == found.id, t.ExpansionRow.status == "kept")
         kept = list(session.scalars(query.order_by(t.ExpansionRow.number)))
-    rows = []
-    for one in kept:
-        lines = tuple(Line(kind, text) for kind, text in one.lines)
-        row = Row(one.query, lines, one.language or None, one.family or None, one.source or None, one.number, one.extra)
-        if (one.split or split_of(row)) in splits:
-            rows.append(row)
-    return rows
+    rows = [
+        Row(one.query, tuple(Line(kind, text) for kind, text in one.lines), one.language or None, one.family or None,
+            one.source or None, one.number, one.extra)
+        for one in kept
+    ]  # fmt: skip
+    given = [one.split or "" for one in kept]
+    found = given if all(given) else splits_of(rows, given)
+    return [row for row, split in zip(rows, found, strict=True) if split in splits]
 
 
-def split_of(row: Row) -> str:
-    """The split of a row of a file, by its family alone."""
-    place = int(hashlib.sha256(normal(row.family or row.query).encode()).hexdigest()[:8], 16) % 10
-    return "train" if place < 8 else SPLITS[place - 7]
+def splits_of(rows: Sequence[Row], given: Sequence[str] = ()) -> list[str]:
+    """ "train", "val" or "test" per row; wordings of one question share theirs. `given`: splits that stand already ("" for none); a row
+    without one takes that of its family."""
+    groups = families.families(rows)
+    known = {group: split for group, split in zip(groups, given, strict=False) if split}
+    drawn = families.split(rows, groups=groups)
+    mine = list(given) or [""] * len(rows)
+    return [mine[i] or known.get(group, drawn[i]) for i, group in enumerate(groups)]
 
 
 def queries_of(source: str, limit: int, home: Home | None = None) -> list[Row]:

@@ -13,6 +13,8 @@ from typing import Any
 
 from core.errors import UserError
 
+LINE_WEIGHT = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -26,7 +28,9 @@ class Plan:
     #: wording weights; the question itself has 1, less what the glossary takes when the question names one of its terms
     glossary: float = 1.0
     pseudo_doc: float = 0.5
-    expansion: float = 0.5
+    #: what a line of an expansion weighs; None takes what the expander itself was measured best with (a term model chooses it on
+    #: questions kept aside), and LINE_WEIGHT where it knows nothing
+    expansion: float | None = None
     #: name of the model that writes expansion lines (core.expansion.expander), empty for none, and how long the search waits for it
     expander: str = ""
     expander_budget_ms: int = 400
@@ -47,6 +51,11 @@ class Plan:
     rerank_weight: float = 1.0
     #: support below this is "unknown"; None takes the index's calibration
     min_support: float | None = None
+
+    @property
+    def line_weight(self) -> float:
+        """The weight of a line when its expander has none of its own."""
+        return LINE_WEIGHT if self.expansion is None else self.expansion
 
     def to_json(self) -> dict[str, Any]:
         """What differs from the defaults, so that a better default reaches those who never chose."""
@@ -87,7 +96,7 @@ def _checked(name: str, value: Any) -> Any:
         return value
     if name == "dense_languages" and isinstance(value, list | tuple) and all(isinstance(v, str) for v in value):
         return tuple(value)
-    if name == "min_support" and value is None:
+    if name in ("min_support", "expansion") and value is None:
         return None
     if name in RANGES and isinstance(value, int | float) and not isinstance(value, bool):
         low, high = RANGES[name]

@@ -77,11 +77,11 @@ def wordings(
     if pseudo_doc and plan.pseudo_doc:
         lexical = " ".join([text] * QUESTION_WEIGHT + [pseudo_doc])
         found.append(Wording("pseudo_doc", plan.pseudo_doc, lexical, f"{text} {pseudo_doc}"))
-    for line in expansions if plan.expansion else ():
+    for line in expansions if plan.line_weight else ():
         match = EXPANSION.match(line)
         if match:
             is_lexical = match[1].lower() == "lex"
-            found.append(Wording(line.strip(), plan.expansion, match[2] if is_lexical else "", "" if is_lexical else match[2]))
+            found.append(Wording(line.strip(), plan.line_weight, match[2] if is_lexical else "", "" if is_lexical else match[2]))
     return found, corrections, mentions
 
 

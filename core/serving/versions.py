@@ -24,6 +24,7 @@ class Served:
     is_toy: bool
     files: VersionFiles
     base_hash: str
+    task: str
 
     @property
     def base(self) -> tuple[str, str]:
@@ -43,7 +44,7 @@ def served_version(home: Home, name: str) -> Served:
     for one in (base, row):
         if check_weights(home, one) in (Weights.CHANGED, Weights.MISSING):
             raise Unavailable("serving.weights_changed", name=one.name)
-    return Served(row.name, row.content_hash, row.is_toy, files, base.content_hash)
+    return Served(row.name, row.content_hash, row.is_toy, files, base.content_hash, row.task)
 
 
 def local_versions() -> list[t.ModelVersion]:

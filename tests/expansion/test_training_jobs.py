@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from core.errors import UserError
-from core.expansion import runs
+from core.expansion import families, runs
 from core.expansion.compare import compare
 from core.expansion.schema import Line, Row, write_rows
 from core.home import Home, open_home
@@ -23,6 +22,8 @@ from core.policy import Policy, version_files
 from core.settings import load_settings
 from db import tables as t
 from db.engine import database, read_session
+from tests import factories
+from tests.databases import Databases
 from training import expansion_base, expansion_evaluate, expansion_grpo, expansion_sft
 from training.expansion_common import chat
 from training.run import Run
@@ -72,12 +73,12 @@ def run(home: Home, kind: str, **config: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Iterator[Home]:
+def trained(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> Iterator[Home]:
     """base, sft and grpo have run."""
     root = tmp_path_factory.mktemp("expansion")
     material(root / "m")
     (root / "home").mkdir()
-    shutil.copy(migrated_database, root / "home" / "consilium.db")
+    databases.provide(root / "home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONSILIUM_HOME", str(root / "home"))
         patch.setenv("CONSILIUM_NUM_THREADS", "1")
@@ -189,11 +190,21 @@ def test_beta_is_held_above_zero() -> None:
     assert validated("expansion_grpo", values).model_dump()["beta"] == 0.04
 
 
-def test_a_file_is_split_by_family_so_that_no_paraphrase_leaks(tmp_path: Path) -> None:
-    rows = [Row(f"query {i} wording {j}", (Line("lex", "x"),), family=f"f{i}", number=1) for i in range(60) for j in range(3)]
-    splits = {row.family: {runs.split_of(r) for r in rows if r.family == row.family} for row in rows}
-    assert all(len(found) == 1 for found in splits.values())
-    assert {next(iter(found)) for found in splits.values()} == {"train", "val", "test"}
+def test_a_file_is_split_by_family_so_that_no_paraphrase_leaks() -> None:
+    line = (Line("lex", "x"),)
+    named = [Row(f"query {i} wording {j}", line, family=f"f{i}", number=1) for i in range(60) for j in range(3)]
+    bare = [
+        Row(text, line, number=1) for word in WORDS for text in (f"treatment of {word}", f"how is {word} treated?", f"Treatment of {word}!")
+    ]
+    for rows in (named, bare):
+        splits = runs.splits_of(rows)
+        assert set(splits) == {"train", "val", "test"}
+        assert families.leaks(rows, splits) == 0
+        assert runs.splits_of(rows[::-1]) == splits[::-1], "the order of the file must not matter"
+    # a row that came later goes where its family is
+    given = ["test" if "gout" in row.query else "train" for row in bare]
+    late = next(i for i, row in enumerate(bare) if "gout" in row.query)
+    assert runs.splits_of(bare, [*given[:late], "", *given[late + 1 :]]) == given
 
 
 def test_an_expander_is_never_promoted_to_answer(trained: Home) -> None:
@@ -201,4 +212,6 @@ def test_an_expander_is_never_promoted_to_answer(trained: Home) -> None:
 
     boss = accounts.create_user("boss", "Dr Boss", "admin", by=None)
     with pytest.raises(UserError, match="not_for_answers"):
-        promotion.promote(boss, "grpo", reason="it expands so well", signed_name="Dr Boss", expected_serving=None)
+        promotion.promote(
+            boss, "grpo", reason="it expands so well", signed_name="Dr Boss", expected_serving=None, proof=factories.proof(boss)
+        )
