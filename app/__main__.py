@@ -25,6 +25,7 @@ from core import accounts
 from core.errors import Unavailable, UserError
 from core.home import Home, open_home
 from core.jobs import views as jobs
+from core.logs import JsonLines
 from core.overview import has_datasets
 from core.settings import load_settings
 
@@ -102,7 +103,7 @@ def offer_demo() -> int:
 def log_to(home: Home, name: str) -> None:
     """Send log lines of this process to logs/<name>.log."""
     handler = logging.FileHandler(home.logs / f"{name}.log", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(JsonLines(name))
     logger = logging.getLogger("consilium")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -13,7 +13,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gc
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
@@ -26,18 +25,17 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 
-from app import arena, auth
+from app import arena, auth, metrics
 from app.guard import Guard
 from app.headers import SecurityHeaders
 from app.index_page import IndexPage
 from app.later import Later
+from app.request_log import RequestLog
 from core.home import current_home
+from core.logs import log_as_json
 from core.settings import ROOT
 
-logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
-to_log = logging.StreamHandler()  # stderr is logs/web.log
-to_log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-logging.getLogger("consilium").addHandler(to_log)
+log_as_json("web")
 
 
 def build_api() -> FastAPI:
@@ -76,7 +74,9 @@ app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, routes=auth.ROUTE
 app.add_middleware(CORSMiddleware, allow_origins=[])  # its presence stops Gradio from allowing every origin
 app.add_middleware(Guard)
 app.add_middleware(SecurityHeaders)
+app.add_middleware(RequestLog)
 app.add_route("/home", front_page)
+app.add_route("/metrics", metrics.metrics)
 app.mount("/assets/web", StaticFiles(directory=ROOT / "assets" / "web"))
 app.mount("/api", api)
 app.mount(arena.PATH, bench)

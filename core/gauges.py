@@ -67,7 +67,9 @@ def _of_machine() -> Iterator[Gauge]:
     found = health.processes()
     yield _by("consilium_process_up", "gauge", "Whether a process of the product runs.", "process", ((p.name, p.is_running) for p in found))
     restarts = ((p.name, p.num_restarts) for p in found)
-    yield _by("consilium_process_restarts_total", "counter", "Times a process was started again since the launcher began.", "process", restarts)
+    yield _by(
+        "consilium_process_restarts_total", "counter", "Times a process was started again since the launcher began.", "process", restarts
+    )
     age = health.worker_beat_age_s()
     if age is not None:
         yield _plain("consilium_worker_heartbeat_age_seconds", "gauge", "Seconds since the worker's last sign of life.", age)

@@ -1,13 +1,14 @@
-"""What runs and what does not: database, disk, and the launcher's processes. Shown on Settings, Home and /api/health.
+"""What runs and what does not: database, disk, and the launcher's processes. Shown on Settings, Home, /api/health and /api/ready.
 
 The launcher writes `processes.json` into the home folder; a process counts as running when its pid is alive and was
-started when the file says.
+started when the file says. A worker that hangs is alive all the same: its heartbeat is the time of a file that it touches.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import time
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -15,14 +16,20 @@ from typing import Any
 
 import psutil
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import Unavailable
-from core.home import current_home
+from core.home import Home, current_home
 from core.settings import ROOT
 from db.engine import read_session
 
 PROCESSES = ("web", "worker", "model_server")
 LOW_DISK_BYTES = 2 * 1024**3
+#: with less than this nothing is sent here any more: a decision might not find room
+FULL_DISK_BYTES = 50 * 1024**2
+#: the worker's sign of life, and how old it may be
+WORKER_BEAT = "worker.beat"
+LATE_BEAT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +76,9 @@ def address() -> str:
 def _written() -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((current_home().root / "processes.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return {}
-    return found
+    return found if isinstance(found, dict) and all(isinstance(e, dict) and {"pid", "created"} <= e.keys() for e in found.values()) else {}
 
 
 def is_alive(pid: int, created: float) -> bool:
@@ -83,13 +90,36 @@ def is_alive(pid: int, created: float) -> bool:
         return False
 
 
+def beat(home: Home) -> None:
+    """The worker's sign of life. Raises OSError where the disk takes none."""
+    (home.locks / WORKER_BEAT).touch()
+
+
+def worker_beat_age_s() -> float | None:
+    """Seconds since the worker's last sign of life; None when there never was one."""
+    try:
+        return max(0.0, time.time() - (current_home().locks / WORKER_BEAT).stat().st_mtime)
+    except OSError:
+        return None
+
+
 def check() -> dict[str, str]:
-    """One word per part: ok, low (disk), down."""
+    """One word per part: ok, low or full (disk), late (a worker that hangs), down."""
     try:
         with read_session() as session:
-            session.execute(text("SELECT 1"))
+            session.execute(text("SELECT count(*) FROM alembic_version"))
         database = "ok"
-    except Unavailable:
+    except (Unavailable, SQLAlchemyError):
         database = "down"
-    disk = "ok" if shutil.disk_usage(current_home().root).free >= LOW_DISK_BYTES else "low"
-    return {"database": database, "disk": disk} | {p.name: "ok" if p.is_running else "down" for p in processes()}
+    free = shutil.disk_usage(current_home().root).free
+    disk = "ok" if free >= LOW_DISK_BYTES else "low" if free >= FULL_DISK_BYTES else "full"
+    parts = {"database": database, "disk": disk} | {p.name: "ok" if p.is_running else "down" for p in processes()}
+    age = worker_beat_age_s()
+    if parts["worker"] == "ok" and (age is None or age > LATE_BEAT_S):
+        parts["worker"] = "late"
+    return parts
+
+
+def is_ready(parts: dict[str, str]) -> bool:
+    """Whether requests may be sent here: the database answers, a decision finds room, jobs are driven."""
+    return parts["database"] == "ok" and parts["disk"] != "full" and parts["worker"] == "ok"

@@ -19,6 +19,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from core.errors import UserError
+
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "lexicons"
 FILES = ("danger_signs", "emergency_advice", "risky_prescriptions", "drugs", "chain_steps", "context", "content")
 
@@ -254,17 +256,31 @@ class Lexicons:
 
 @cache
 def load_lexicons(folder: Path = FOLDER) -> Lexicons:
-    """Read, hash and compile the lexicons of `folder`. Raises ValueError naming the entry or phrase that is not valid."""
-    digest, raw, index = hashlib.sha256(), {}, AnchorIndex()
+    """Read, hash and compile the lexicons of `folder`.
+
+    Raises UserError("bad_lexicon") naming the file, entry or phrase that is not valid.
+    """
+    digest, raw = hashlib.sha256(), {}
     for name in FILES:
-        content = (folder / f"{name}.toml").read_bytes()
+        try:
+            content = (folder / f"{name}.toml").read_bytes()
+            raw[name] = tomllib.loads(content.decode("utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError("bad_lexicon", file=folder / f"{name}.toml", reason=error) from error
         digest.update(name.encode() + b"\0" + content)
-        raw[name] = tomllib.loads(content.decode("utf-8"))
+    try:
+        return _compiled(raw, digest.hexdigest()[:12])
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # a part is missing or of another type
+        raise UserError("bad_lexicon", file=folder, reason=f"{type(error).__name__}: {error}") from error
+
+
+def _compiled(raw: dict[str, Any], version: str) -> Lexicons:
+    index = AnchorIndex()
     risky = {term: entry for term, entry in raw["risky_prescriptions"].items() if not entry.get("is_check")}
     drugs, steps = raw["drugs"], raw["chain_steps"]
     stop = raw["content"]["stop"]
     return Lexicons(
-        version=digest.hexdigest()[:12],
+        version=version,
         danger=Matcher(raw["danger_signs"], index),
         known=Matcher({term: entry["known"] for term, entry in raw["danger_signs"].items() if "known" in entry}, index),
         advice=Matcher(raw["emergency_advice"], index),

@@ -51,7 +51,7 @@ def log_as_json(process: str, *, stream: IO[str] | None = None, level: int = log
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines(process))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [h for h in root.handlers if not isinstance(h.formatter, JsonLines)] + [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("consilium").setLevel(level)
     logging.captureWarnings(True)

@@ -74,7 +74,7 @@ class _Reader:
             choice = event["choices"][0] if event.get("choices") else {}
             delta = choice.get("delta") or {}
             thought, said = str(delta.get("reasoning_content") or ""), str(delta.get("content") or "")
-        except (json.JSONDecodeError, AttributeError, TypeError, KeyError) as error:
+        except (ValueError, AttributeError, TypeError, KeyError) as error:
             raise Unavailable("bench.broken_stream") from error
         self._reason = choice.get("finish_reason") or self._reason
         text = ""

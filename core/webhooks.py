@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +34,8 @@ from db import tables as t
 from db.base import utc_now
 from db.engine import read_session, write_session
 
+#: a name, an address, or an address of the sixth version
+HOST = re.compile(r"[\w.-]{1,253}|[0-9a-fA-F:.%]{2,60}")
 #: event -> the audit actions that it stands for
 EVENTS: dict[str, tuple[str, ...]] = {
     "case.opened": ("open_cases", "file_safety_case"),
@@ -73,8 +76,12 @@ def create(user_id: int, url: str, events: Sequence[str]) -> tuple[int, str]:
 
     Raises Forbidden, UserError("webhooks.bad_url" / "webhooks.no_events" / "webhooks.no_such_event").
     """
-    parts = urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password or len(url) > 2000:
+    try:
+        parts = urlsplit(url.strip())
+        is_address = parts.scheme in ("http", "https") and HOST.fullmatch(parts.hostname or "") and parts.port != 0
+    except ValueError:  # an unclosed bracket, a port that is no number
+        is_address = False
+    if not is_address or parts.username or parts.password or len(url) > 2000 or not url.strip().isprintable():
         raise UserError("webhooks.bad_url", url=url[:200])
     chosen = [name for name in EVENTS if name in set(events)]
     if unknown := sorted(set(events) - set(EVENTS)):

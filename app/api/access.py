@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated
 
+from annotated_types import Interval
 from fastapi import Depends, Request
+from pydantic import AfterValidator
 
 from app.guard import PERSON
 from core.accounts import Person
@@ -20,6 +23,20 @@ def signed_in(request: Request) -> Person:
         raise Forbidden("signed_out")
     return person
 
+
+#: the number of a stored row: what a database can look for (a larger number is an error of the caller, not ours)
+RowId = Annotated[int, Interval(ge=0, le=2**63 - 1)]
+
+
+def _as_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("this time is outside the calendar in UTC") from error
+
+
+#: a moment that exists in UTC; without a zone it is this machine's
+Moment = Annotated[datetime, AfterValidator(_as_utc)]
 
 Caller = Annotated[Person, Depends(signed_in)]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
 
-from app.api.access import allowed, language_of
+from app.api.access import RowId, allowed, language_of
 from app.ask_answer import AnswerOut
 from core.accounts import Person
 from core.ask import MAX_QUESTION, MAX_TOP_K, ask
@@ -59,6 +59,6 @@ def post_ask(asked: Question, person: Asker, request: Request) -> AnswerOut:
 
 
 @router.post("/ask/{event_id}/feedback")
-def post_feedback(event_id: int, given: Feedback, person: Asker) -> dict[str, int]:
+def post_feedback(event_id: RowId, given: Feedback, person: Asker) -> dict[str, int]:
     """Say whether an answer or a passage of it helped. Only for one's own questions."""
     return {"id": give_feedback(event_id, given.kind, rank=given.rank, user_id=person.id)}

@@ -67,7 +67,10 @@ def get_models(_person: Asker) -> dict[str, Any]:
     return {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "consilium"}]}
 
 
-@router.post("/chat/completions", response_model=None)
+STREAM = {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Whole, or event by event with `stream`"}
+
+
+@router.post("/chat/completions", response_model=None, responses={200: STREAM})
 def post_chat(asked: ChatRequest, person: Asker, request: Request) -> dict[str, Any] | StreamingResponse:
     """Answer the last user message from the guidelines."""
     name, _, version = asked.model.partition(":")

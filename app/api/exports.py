@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict
 
-from app.api.access import allowed
+from app.api.access import Moment, RowId, allowed
 from core.accounts import Person
 from core.exports import service
 from core.exports.rows import Filter
@@ -25,7 +25,7 @@ class ExportIn(BaseModel):
     format: str = ""
     dataset: str = ""
     language: str = ""
-    since: datetime | None = None
+    since: Moment | None = None
 
 
 class ExportOut(BaseModel):
@@ -63,7 +63,7 @@ def list_exports(_person: Exporter) -> list[ExportOut]:
 
 
 @router.get("/{export_id}/file", response_class=FileResponse)
-def get_file(export_id: int, _person: Exporter) -> FileResponse:
+def get_file(export_id: RowId, _person: Exporter) -> FileResponse:
     """The file, after its hash was compared with the record."""
     found, path = service.file_of(export_id)
     headers = {"X-Content-SHA256": found.sha256, "X-AI-Generated": "true"}
@@ -71,6 +71,6 @@ def get_file(export_id: int, _person: Exporter) -> FileResponse:
 
 
 @router.get("/{export_id}/manifest")
-def get_manifest(export_id: int, _person: Exporter) -> dict[str, Any]:
+def get_manifest(export_id: RowId, _person: Exporter) -> dict[str, Any]:
     """The manifest alone."""
     return service.file_of(export_id)[0].manifest

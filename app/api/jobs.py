@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.access import allowed
+from app.api.access import RowId, allowed
 from core.accounts import Person
 from core.home import current_home
 from core.jobs import files, views
@@ -45,8 +45,8 @@ class JobIn(BaseModel):
 
     kind: str
     config: dict[str, Any] = Field(default_factory=dict)
-    after_id: int | None = None
-    priority: int = 0
+    after_id: RowId | None = None
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     dedup_key: str | None = None
 
 
@@ -61,7 +61,7 @@ def list_jobs(
     _caller: Engineer,
     status: JobStatus | None = None,
     kind: str | None = None,
-    before_id: int | None = None,
+    before_id: RowId | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> list[JobOut]:
     """Newest first; the next page is asked for with `before_id` = the last id of this one."""
@@ -70,13 +70,13 @@ def list_jobs(
 
 
 @router.get("/{job_id}")
-def get_job(job_id: int, _caller: Engineer) -> JobOut:
+def get_job(job_id: RowId, _caller: Engineer) -> JobOut:
     """One job."""
     return JobOut.model_validate(views.get(job_id))
 
 
 @router.get("/{job_id}/log", response_class=PlainTextResponse)
-def get_log(job_id: int, _caller: Engineer, lines: Annotated[int, Query(ge=1, le=5000)] = 200) -> str:
+def get_log(job_id: RowId, _caller: Engineer, lines: Annotated[int, Query(ge=1, le=5000)] = 200) -> str:
     """The end of its log."""
     return files.tail(current_home().run_dir(views.get(job_id).id) / "log.txt", lines).text
 
@@ -91,12 +91,12 @@ def start_job(wanted: JobIn, caller: Engineer) -> JobOut:
 
 
 @router.post("/{job_id}/cancel")
-def cancel_job(job_id: int, how: CancelIn, caller: Engineer) -> JobOut:
+def cancel_job(job_id: RowId, how: CancelIn, caller: Engineer) -> JobOut:
     """Cancel a queued job; ask a running one to stop."""
     return JobOut.model_validate(views.stop(job_id, how.mode, caller.id))
 
 
 @router.post("/{job_id}/retry")
-def retry_job(job_id: int, caller: Engineer) -> JobOut:
+def retry_job(job_id: RowId, caller: Engineer) -> JobOut:
     """Run an ended job again, from its last checkpoint."""
     return JobOut.model_validate(views.run_again(job_id, caller.id))

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from app.api.access import Caller, signed_in
+from app.metrics import may_look
 from core import accounts, health, passwords
 from core.errors import Forbidden
 
@@ -48,17 +49,29 @@ class Version(BaseModel):
 
 
 @router.get("/health")
-def get_health(request: Request, response: Response) -> dict[str, str]:
-    """`status` for everyone; one line per part for who is signed in. 503 when the database does not answer."""
+def get_health(request: Request) -> dict[str, str]:
+    """Sign of life: 200 as long as this process answers. `status` for everyone; one line per part for who is signed in."""
     parts = health.check()
-    if parts["database"] != "ok":
-        response.status_code = 503
     status = {"status": "ok" if all(v == "ok" for v in parts.values()) else "degraded"}
     try:
         signed_in(request)
     except Forbidden:
         return status
     return status | parts
+
+
+@router.get("/ready", responses={503: {"model": dict[str, str], "description": "Not ready"}})
+def get_ready(request: Request, response: Response) -> dict[str, str]:
+    """Whether requests may be sent here: the database answers, there is room on the disk, the worker shows life. 503 when not.
+
+    Which part is missing is told on this machine, to an administrator, and with the token for /metrics.
+    """
+    parts = health.check()
+    is_ready = health.is_ready(parts)
+    if not is_ready:
+        response.status_code = 503
+    status = {"status": "ready" if is_ready else "not ready"}
+    return status | ({name: parts[name] for name in ("database", "disk", "worker")} if may_look(request) else {})
 
 
 @router.get("/version")

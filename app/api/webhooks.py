@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.access import allowed
+from app.api.access import RowId, allowed
 from core import webhooks
 from core.accounts import Person
 
@@ -65,12 +65,12 @@ def add_webhook(asked: WebhookIn, person: Admin) -> WebhookMade:
 
 
 @router.patch("/{webhook_id}")
-def set_webhook(webhook_id: int, asked: ActiveIn, person: Admin) -> None:
+def set_webhook(webhook_id: RowId, asked: ActiveIn, person: Admin) -> None:
     """Pause it or let it go on where it stopped."""
     webhooks.set_active(person.id, webhook_id, asked.is_active)
 
 
 @router.delete("/{webhook_id}", status_code=204)
-def remove_webhook(webhook_id: int, person: Admin) -> None:
+def remove_webhook(webhook_id: RowId, person: Admin) -> None:
     """Take it away."""
     webhooks.remove(person.id, webhook_id)

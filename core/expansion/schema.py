@@ -278,6 +278,8 @@ def _rows(text: str) -> Iterator[Row | Problem]:
             yield Problem(number, "bad_json", {"reason": error.msg, "column": error.colno})
         except RecursionError:
             yield Problem(number, "bad_json", {"reason": "nested too deeply", "column": 1})
+        except ValueError:
+            yield Problem(number, "bad_json", {"reason": "a number with more than 4300 digits", "column": 1})
         else:
             yield check_row(value, number)
 

@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,10 @@ from core.errors import UserError
 
 FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "csv", ".txt": "jsonl", ".parquet": "parquet"}
 BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+#: Python knows them as encodings; no file is written in them, and some give half characters
+NOT_OF_FILES = frozenset({"unicode-escape", "raw-unicode-escape", "utf-7", "idna", "punycode", "undefined"})
+#: half of a character outside the basic plane, as JSON may write it; alone it is no text and cannot be stored
+HALF = re.compile(r"\\u[dD][89a-fA-F]")
 csv.field_size_limit(10_000_000)
 
 
@@ -90,10 +95,12 @@ def _decodes(path: Path, encoding: str) -> bool:
 def open_text(path: Path, encoding: str) -> io.TextIOWrapper:
     """The file as text; raises UserError for an encoding Python does not know or that does not fit."""
     try:
-        codecs.lookup(encoding)
-    except LookupError:
+        known = codecs.lookup(encoding).name
+        if known in NOT_OF_FILES:
+            raise LookupError(known)
+        return path.open(encoding=encoding, errors="strict", newline="")
+    except (LookupError, ValueError):  # no such name, a codec that makes no text, a name with a null in it
         raise UserError("data.encoding_no_such", encoding=encoding) from None
-    return path.open(encoding=encoding, errors="strict", newline="")
 
 
 def read_rows(path: Path, encoding: str = "") -> Iterator[RawRow | RowError]:
@@ -133,11 +140,26 @@ def _json_row(row: int, line: int, text: str) -> RawRow | RowError:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         return RowError(row, line, "row_not_json", {"reason": error.msg, "column": error.colno})
-    except RecursionError:
-        return RowError(row, line, "row_not_json", {"reason": "nested too deeply", "column": 1})
+    except (RecursionError, ValueError) as error:
+        return RowError(row, line, "row_not_json", {"reason": _why(error), "column": 1})
+    if HALF.search(text) and not _is_text(value):
+        return RowError(row, line, "row_not_json", {"reason": "half a character (\\ud800 to \\udfff)", "column": 1})
     if not isinstance(value, dict):
         return RowError(row, line, "row_not_object", {"found": type(value).__name__})
     return RawRow(row, line, {str(k): clean(v) for k, v in value.items()})
+
+
+def _why(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number with more than 4300 digits"
+
+
+def _is_text(value: Any) -> bool:
+    """Whether every text in a parsed value can be stored."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_json(file: io.TextIOWrapper) -> Iterator[RawRow | RowError]:
@@ -145,15 +167,19 @@ def _read_json(file: io.TextIOWrapper) -> Iterator[RawRow | RowError]:
         value = json.load(file)
     except json.JSONDecodeError as error:
         raise UserError("data.json_broken", line=error.lineno, column=error.colno, reason=error.msg) from error
-    except RecursionError:
-        raise UserError("data.json_broken", line=1, column=1, reason="nested too deeply") from None
+    except UnicodeDecodeError:
+        raise
+    except (RecursionError, ValueError) as error:
+        raise UserError("data.json_broken", line=1, column=1, reason=_why(error)) from None
     if isinstance(value, dict):
         lists = [v for v in value.values() if isinstance(v, list)]
         value = lists[0] if len(lists) == 1 else [value]
     if not isinstance(value, list):
         raise UserError("data.json_not_list")
     for row, item in enumerate(value, 1):
-        if isinstance(item, dict):
+        if isinstance(item, dict) and not _is_text(item):
+            yield RowError(row, None, "row_not_json", {"reason": "half a character (\\ud800 to \\udfff)", "column": 1})
+        elif isinstance(item, dict):
             yield RawRow(row, None, {str(k): clean(v) for k, v in item.items()})
         else:
             yield RowError(row, None, "row_not_object", {"found": type(item).__name__})

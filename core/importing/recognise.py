@@ -123,7 +123,7 @@ def as_messages(value: Any) -> list[dict[str, str]] | None:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return None
     if not isinstance(value, list) or not value:
         return None

@@ -17,6 +17,8 @@ from core.records import Completion, Judgement, Language, Message, Risk, Split
 MAX_TEXT = 100_000
 CJK = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 LETTER = re.compile(r"[A-Za-z]")
+#: half of a character, as JSON inside a cell may write it: no text, and nothing that can be stored
+HALF = re.compile("[\ud800-\udfff]")
 #: Chat-template marks left over in exported files; they would otherwise reach the model as text.
 TEMPLATE_MARK = re.compile(r"<\|(?:eot_id|im_end|im_start|endoftext|end_of_text|begin_of_text)\|>")
 RISKS = {
@@ -144,6 +146,7 @@ def _messages(get: Any, kind: str) -> tuple[tuple[Message, ...], str]:
     if turns is None:
         raise _Bad("row_bad_messages")
     final = turns.pop()["content"] if turns[-1]["role"] == "assistant" else ""
+    _check_whole(final, "messages")
     turns = [{"role": m["role"], "content": _text(m["content"], "messages")} for m in turns]
     if not turns or turns[-1]["role"] != "user" or not turns[-1]["content"]:
         raise _Bad("row_no_user_turn")
@@ -156,9 +159,15 @@ def _text(value: Any, name: str, limit: int = MAX_TEXT) -> str:
     if isinstance(value, dict | list):
         raise _Bad("row_not_text", field=name, found=type(value).__name__)
     text = TEMPLATE_MARK.sub("", str(value)).replace("\x00", "").strip()
+    _check_whole(text, name)
     if len(text) > limit:
         raise _Bad("row_too_long", field=name, length=len(text), limit=limit)
     return text
+
+
+def _check_whole(text: str, name: str) -> None:
+    if HALF.search(text):
+        raise _Bad("row_half_character", field=name)
 
 
 def _answer(value: Any, name: str) -> str:
@@ -166,6 +175,7 @@ def _answer(value: Any, name: str) -> str:
     text = turns[-1]["content"] if turns else _text(value, name)
     if not text:
         raise _Bad("row_missing", field=name)
+    _check_whole(text, name)
     return text
 
 
@@ -175,7 +185,7 @@ def _strings(value: Any, name: str) -> list[str]:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             value = [value]
     texts = [_text(v, name) for v in (value if isinstance(value, list) else [value])]
     return [v for v in texts if v]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,16 @@ def docx_lines(path: Path) -> tuple[list[Line], dict[str, str]]:
             mark = "- " if LIST_STYLE.match(style) and block.text.strip() else ""
             lines += [Line(mark + text.rstrip(), is_heading, page) for text in block.text.split("\n")]
         title = (document.core_properties.title or "").strip()
-    except (PackageNotFoundError, zipfile.BadZipFile, KeyError, ValueError, SyntaxError, NotImplementedError) as error:
+    except (
+        PackageNotFoundError,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        LookupError,
+        ValueError,
+        SyntaxError,
+        NotImplementedError,
+    ) as error:
         raise Unreadable("index.doc_broken_docx") from error  # lxml's errors are SyntaxErrors; a locked file is no zip
     if page == 1:  # nobody laid it out, so nobody knows its pages
         lines = [Line(line.text, line.is_heading) for line in lines]
@@ -108,7 +118,7 @@ def _text(data: bytes, decode: Callable[[bytes], str]) -> str:
     if named and named[1].lower() not in (b"utf-8", b"utf-16"):
         try:
             text = data.decode("gb18030" if named[1].lower() in (b"gb2312", b"gbk") else named[1].decode())
-        except (LookupError, UnicodeDecodeError):
+        except (LookupError, UnicodeError):  # idna and punycode are charsets to Python, and raise the wider one
             text = decode(data)
     else:
         text = decode(data)

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from core.demo_world import load_world, world_terms
+from core.errors import UserError
 from core.lexicons import FOLDER, AnchorIndex, Matcher, canonical, compile_phrase, load_lexicons
 from core.records import Language
 
@@ -91,7 +92,7 @@ def test_unknown_drug_class_in_a_contraindication_is_refused(tmp_path: Path) -> 
     shutil.copytree(FOLDER, copy)
     text = (copy / "drugs.toml").read_text("utf-8").replace('drugs = ["metformin"]', 'drugs = ["metforminn"]')
     (copy / "drugs.toml").write_text(text, "utf-8")
-    with pytest.raises(ValueError, match="metforminn"):
+    with pytest.raises(UserError, match="metforminn"):
         load_lexicons(copy)
 
 
