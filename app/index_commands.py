@@ -1,4 +1,4 @@
-"""`./run.sh index ...`: build and update search indexes, list their versions, go back to one, drop useless pseudo-questions."""
+"""`./run.sh index ...`: build and update search indexes, list their versions, go back to one, move one to a search engine."""
 
 from __future__ import annotations
 
@@ -48,6 +48,15 @@ def register(cli: typer.Typer, as_meant: Callable[[Path], Path], run_or_queue: C
     def update(folder: str = FOLDER, name: str = NAME, writer: str = WRITER, foreground: bool = FOREGROUND) -> None:
         run({"name": name, "action": "update", "writer": writer}, folder, is_foreground=foreground)
 
+    @index_commands.command("move", help=help_text("index_move"))
+    def move(
+        to: str = typer.Option(..., "--to", help=help_text("index_to")),
+        name: str = NAME,
+        reason: str = typer.Option("", help=help_text("index_reason")),
+        foreground: bool = FOREGROUND,
+    ) -> None:
+        run_or_queue("index_move", {"name": name, "to": to, "reason": reason}, is_foreground=foreground)
+
     @index_commands.command("prune", help=help_text("index_prune"))
     def prune(stats: Path, name: str = NAME, foreground: bool = FOREGROUND) -> None:
         run({"name": name, "action": "update", "prune_stats": str(as_meant(stats))}, "", is_foreground=foreground)
@@ -63,6 +72,7 @@ def list_versions(name: str = typer.Argument("")) -> None:
         made = f"v{one.based_on}+" if one.based_on else ""
         vectors = one.manifest.get("encoder")
         channels = f"{vectors['name']}/{one.manifest['dense']}" if vectors else "-"
+        channels += f" @{one.manifest['engine']['kind']}" if one.manifest.get("engine") else ""
         say(
             f"{'*' if one.is_active else ' '} {one.name:<16} v{one.version:<4} {one.created_at:%Y-%m-%d %H:%M} {one.num_documents:>7} "
             f"{one.num_chunks:>8} {one.num_entries:>8}  {channels} {made} {one.note}".rstrip()

@@ -91,6 +91,21 @@ def outside_messages(messages: Sequence[Message]) -> list[Message]:
     return [Message(m.role, surrogates.apply(text, hits)) for m, text, hits in zip(messages, said, found, strict=True)]
 
 
+def may_leave(texts: Sequence[str]) -> bool:
+    """May a question be sent to a search engine as it is? Not when it holds what identifies a person, whatever the policy makes of it
+    elsewhere: the own index answers it as well. Dates alone name nobody."""
+    return policy().action == "off" or all(hit.kind == "date" for hits in find_all(texts) for hit in hits)
+
+
+def outside_passages(texts: Sequence[str]) -> list[str]:
+    """Passages of documents as they may leave for a search engine: as `outside_texts`, but a date of a guideline names nobody and stays."""
+    if policy().action == "off":
+        return list(texts)
+    found = [[hit for hit in find_all([text])[0] if hit.kind != "date"] for text in texts]
+    held = iter(outside_texts([text for text, hits in zip(texts, found, strict=True) if hits]))
+    return [next(held) if hits else text for text, hits in zip(texts, found, strict=True)]
+
+
 def outside_texts(texts: Sequence[str]) -> list[str]:
     """Texts as they may leave for a vector: surrogates or masks in the place of what identifies."""
     rule = policy()

@@ -101,9 +101,9 @@ class Settings(BaseModel):
     num_cpu_slots: int = setting(1, "CPU jobs that may run at once.", "可同时运行的 CPU 任务数。", ge=1, le=64)
     launcher: str = setting(
         "local",
-        "Where jobs run: local (this machine) or slurm (submitted to a cluster; see docs/scaling_training.md).",
-        "任务在哪里运行：local（本机）或 slurm（提交到集群，见 docs/scaling_training.md）。",
-        pattern="^(local|slurm)$",
+        "Where jobs run: local (this machine), or through a cluster's queue: slurm, ray (Ray Jobs), sky (SkyPilot); see docs/scaling.md.",
+        "任务在哪里运行：local（本机），或提交到集群：slurm、ray（Ray Jobs）、sky（SkyPilot），见 docs/scaling.md。",
+        pattern="^(local|slurm|ray|sky)$",
     )
     slurm_partition: str = setting("", "Slurm partition; empty means the cluster's default.", "Slurm 分区；留空使用集群默认分区。")
     slurm_gres: str = setting(
@@ -120,6 +120,32 @@ class Settings(BaseModel):
         4,
         "GPU jobs that may be with Slurm at once, waiting or running.",
         "可同时提交到 Slurm 的 GPU 任务数（排队与运行合计）。",
+        ge=1,
+        le=256,
+    )
+    ray_address: str = setting(
+        "", "Address of Ray's dashboard (http://head:8265).", "Ray 控制台地址（http://主节点:8265）。", pattern="^$|^https?://"
+    )
+    ray_token: str = setting("", "Token that Ray's dashboard asks for, if any.", "Ray 控制台要求的令牌（如有）。", secret=True)
+    ray_cpus: float = setting(1.0, "CPUs that a job asks Ray for.", "每个任务向 Ray 申请的 CPU 数。", gt=0)
+    ray_jobs: int = setting(
+        4, "GPU jobs that may be with Ray at once, waiting or running.", "可同时提交到 Ray 的 GPU 任务数（排队与运行合计）。", ge=1, le=256
+    )
+    sky_command: str = setting(
+        "sky", "SkyPilot's command, with its path where it is not on PATH.", "SkyPilot 命令（不在 PATH 时写完整路径）。"
+    )
+    sky_task: str = setting(
+        "",
+        'More of SkyPilot\'s task file as JSON, {n} being the number of processes: {"resources": {"accelerators": "H100:{n}"}}.',
+        'SkyPilot 任务文件的其他字段（JSON），{n} 为进程数，例如 {"resources": {"accelerators": "H100:{n}"}}。',
+    )
+    sky_options: str = setting(
+        "", "Further options of `sky jobs launch`, as on its command line.", "`sky jobs launch` 的其他选项，写法与命令行相同。"
+    )
+    sky_jobs: int = setting(
+        4,
+        "GPU jobs that may be with SkyPilot at once, waiting or running.",
+        "可同时提交到 SkyPilot 的 GPU 任务数（排队与运行合计）。",
         ge=1,
         le=256,
     )

@@ -71,3 +71,24 @@ class IndexConfig(JobConfig):
         advanced=True,
     )
     activate: bool = option(True, "Make the new version active when it is built.", "构建完成后启用新版本。", advanced=True)
+
+
+class IndexMoveConfig(JobConfig):
+    """Move an index to a search engine outside, or back into its own files; nothing is switched before both find the same."""
+
+    name: str = option("guidelines", "Name of the index.", "索引名称。", min_length=1)
+    to: Literal["milvus", "opensearch", "own"] = option(
+        "milvus",
+        "Where it is searched from then on; own: in its own files on this machine. Addresses are settings (docs/scaling.md).",
+        "迁移后的检索位置；own 表示使用本机索引文件。服务地址见设置（docs/scaling.md）。",
+    )
+    num_questions: int = option(
+        100,
+        "Sample questions whose ten best must be the same in both.",
+        "切换前比对的样例问题数，两边前十名须一致。",
+        advanced=True,
+        ge=10,
+        le=2000,
+    )
+    activate: bool = option(True, "Let it answer from there when that is proven.", "比对一致后即启用。", advanced=True)
+    reason: str = option("", "Reason, for the audit log.", "原因，记入审计日志。", advanced=True)

@@ -60,6 +60,7 @@ KINDS: dict[str, JobKind] = {
         JobKind("package", cr.PackageConfig, "training.package", "cpu", "Write a release package", "制作发布包"),
         JobKind("watch", cr.WatchConfig, "training.watch", "cpu", "Watch the serving version", "监测在用版本"),
         JobKind("index", retrieval.IndexConfig, "training.index", "cpu", "Build or update a search index", "构建或更新检索索引"),
+        JobKind("index_move", retrieval.IndexMoveConfig, "training.index_move", "cpu", "Move a search index to an engine", "迁移检索索引"),
         JobKind(
             "calibrate_ask",
             ca.CalibrateAskConfig,

@@ -22,7 +22,7 @@ from core.retrieval.judged import JudgedSet, Question, key_of
 from core.retrieval.metrics import METRICS
 from core.retrieval.plans import Plan
 from core.retrieval.rerankers import Reranker
-from core.retrieval.search import Hit, QueryEncoder, Retriever, Searchable
+from core.retrieval.search import Hit, Note, QueryEncoder, Retriever, Searchable
 
 #: documents kept of each ranking
 DEPTH = 30
@@ -130,6 +130,9 @@ class _Remembering:
 
     def similar(self, token: str, distance: int = 1) -> list[tuple[str, int]]:
         return self._index.similar(token, distance)
+
+    def asking(self, texts: Sequence[str]) -> tuple[Searchable, list[Note]]:
+        return self, []
 
     def require(self, encoder: Any) -> None:
         return None  # checked when the bench opened the index with the encoder itself

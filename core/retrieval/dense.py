@@ -8,7 +8,7 @@ published file is read through a memory map. Called by core.retrieval.index.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,8 @@ PROBED_SHARE = 32
 #: vectors per list that training looks at
 TRAIN_PER_LIST = 40
 BLOCK = 16_384
+#: vectors read back at a time
+STORED_BLOCK = 500
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -125,6 +127,28 @@ def build(vectors: Vectors, numbers: Numbers, path: Path) -> str:
     _add(index, vectors, numbers)
     faiss.write_index(index, str(path))
     return kind
+
+
+def stored(path: Path, kind: str, *, at_least: int = 0) -> Iterator[tuple[Numbers, Vectors]]:
+    """Ids from `at_least` on with their vectors as the file holds them (8-bit ones decoded), some at a time, always in the same order."""
+    faiss = _faiss()
+    index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if kind.startswith("IVF") else faiss.IO_FLAG_MMAP_IFC)
+    if not kind.startswith("IVF"):
+        numbers = faiss.vector_to_array(index.id_map)
+        for start in range(0, len(numbers), STORED_BLOCK):
+            some = numbers[start : start + STORED_BLOCK]
+            if np.any(some >= at_least):
+                yield some[some >= at_least], index.index.reconstruct_n(start, len(some))[some >= at_least]
+        return
+    for number in range(index.nlist):
+        ids = faiss.rev_swig_ptr(index.invlists.get_ids(number), index.invlists.list_size(number)).copy()
+        offsets = np.flatnonzero(ids >= at_least)
+        for start in range(0, len(offsets), STORED_BLOCK):
+            some = offsets[start : start + STORED_BLOCK]
+            vectors = np.empty((len(some), index.d), np.float32)
+            for row, offset in zip(vectors, some.tolist(), strict=True):
+                index.reconstruct_from_offset(number, offset, faiss.swig_ptr(row))
+            yield ids[some], vectors
 
 
 def change(source: Path, target: Path, kind: str, removed: Sequence[int], vectors: Vectors, numbers: Numbers) -> str:

@@ -13,7 +13,8 @@ whoever searches; safe between threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +22,9 @@ from typing import Any
 
 from core.errors import Unavailable, UserError
 from core.retrieval.chunk import Chunk
-from core.retrieval.dense import Dense, DenseModel, Encoder, Vectors
-from core.retrieval.entries import KINDS, SYN, DocumentRow, Entry, Store
+from core.retrieval.dense import Dense, DenseModel, Encoder, Numbers, Vectors, stored
+from core.retrieval.engines.remote import Asked, Note, Remote
+from core.retrieval.entries import KINDS, SYN, DocumentRow, Entry, Rows, Store
 from core.retrieval.fuse import rrf
 from core.retrieval.index_build import build_index, update_index
 from core.retrieval.lexical import TOKENISER, Lexical
@@ -86,6 +88,8 @@ class Index:
         sizes = {self._store.num_entries, len(self._lexical), manifest["num_entries"]} | ({len(self._dense)} if self._dense else set())
         if len(sizes) > 1 or len(self._store) != manifest["num_chunks"]:
             raise Unavailable("ask.index_damaged", file="entries.npy", path=folder)
+        self._remote: Remote | None = None
+        self._asked: Asked | None = None
         #: how many entries a chunk has on average: so many more must be looked at in order to find so many chunks
         self._crowd = max(1, round(self._store.num_entries / max(1, len(self._store))))
 
@@ -106,6 +110,11 @@ class Index:
     def documents(self) -> dict[str, DocumentRow]:
         """The documents by name."""
         return self._store.documents
+
+    @property
+    def is_live(self) -> Rows:
+        """Of each entry number ever given: is it in this version?"""
+        return self._store.entries["is_live"]
 
     @property
     def store(self) -> Store:
@@ -136,17 +145,55 @@ class Index:
         """Words of the index that may be meant by a misspelt `token` (core.retrieval.lexical.Lexical.similar)."""
         return self._lexical.similar(token, distance)
 
+    def idf(self, view: str, token: str) -> float:
+        """Inverse document frequency of a token in one of the two views of the text."""
+        return self._lexical.idf(view, token)
+
+    def through(self, remote: Remote) -> Index:
+        """The same version, asked through an engine. Only `asking` reaches it: jobs go on reading the version's own channels."""
+        other = copy.copy(self)
+        other._remote = remote
+        return other
+
+    def asking(self, texts: Sequence[str]) -> tuple[Index, list[Note]]:
+        """What to search for one question in these wordings, and what there is to say about it once it was searched."""
+        if self._remote is None:
+            return self, []
+        other = copy.copy(self)
+        other._asked = self._remote.asked(texts)
+        return other, other._asked.notes
+
     def lexical(self, text: str, depth: int = 30, *, with_syn: bool = True) -> list[Found]:
         """Chunks by BM25, best first, at most `depth`. A text without a searchable token finds nothing."""
-        return self._collapsed(lambda limit: self._lexical.search(text, limit), depth, with_syn)
+        asked, own = self._asked, self._lexical
+        if asked is None:
+            return self._collapsed(lambda limit: own.search(text, limit), depth, with_syn)
+        return self._collapsed(lambda limit: asked.lexical(text, limit, lambda: own.search(text, limit)), depth, with_syn)
 
     def dense(self, vector: Vectors, depth: int = 30, *, with_syn: bool = True) -> list[Found]:
         """Chunks by cosine, best first, at most `depth`; none when the index has no dense channel.
 
         `vector` (d,) must come from the encoder that `require` accepts. Raises UserError("index.other_dimension").
         """
-        dense = self._dense
-        return self._collapsed(lambda limit: dense.search(vector, limit), depth, with_syn) if dense else []
+        asked, own = self._asked, self._dense
+        if own is None:
+            return []
+        if asked is None:
+            return self._collapsed(lambda limit: own.search(vector, limit), depth, with_syn)
+        return self._collapsed(lambda limit: asked.dense(vector, limit, lambda: own.search(vector, limit)), depth, with_syn)
+
+    def entries_by_words(self, text: str, limit: int) -> list[tuple[int, float]]:
+        """Entry numbers with BM25 scores from the version's own channel, not collapsed to chunks."""
+        return self._lexical.search(text, limit)
+
+    def entries_by_vector(self, vector: Vectors, limit: int) -> list[tuple[int, float]]:
+        """Entry numbers with cosines from the version's own channel, not collapsed to chunks; none without a dense channel."""
+        return self._dense.search(vector, limit) if self._dense else []
+
+    def stored_vectors(self, at_least: int = 0) -> Iterator[tuple[Numbers, Vectors]]:
+        """Living entry numbers from `at_least` on with their vectors, some at a time, always in the same order."""
+        if self._dense is not None:
+            yield from stored(self.folder / "dense.faiss", self.manifest["dense"], at_least=at_least)
 
     def require(self, encoder: Encoder) -> None:
         """Raises UserError("index.no_dense" / "index.other_encoder") unless questions encoded by `encoder` can be searched here."""

@@ -97,7 +97,8 @@ def update_index(
     for parent, texts in (more_questions or {}).items():
         maker.ask(parent, texts)
     maker.add(chunks, questions or {}, marks)
-    return maker.finish({**base.manifest, **(about or {})}, sources or {})
+    # where the base's rows lie says nothing about the new version: core.retrieval.engine_moves puts the difference there
+    return maker.finish({**base.manifest, "engine": None, **(about or {})}, sources or {})
 
 
 class _Maker:

@@ -22,6 +22,7 @@ from core.errors import NotFound
 from core.home import Home, current_home
 from core.models import require_role
 from core.records import Role
+from core.retrieval import engine_moves
 from core.retrieval.index import load_index, publish
 from core.retrieval.versions_on_disk import read_manifest
 from db import tables as t
@@ -100,6 +101,9 @@ def install(name: str, version: int, scratch: Path | None = None, *, based_on: i
     against its checksum first. Raises as `load_index`.
     """
     target = folder_of(name, version)
+    alone = ""
+    if scratch is not None and based_on is not None:
+        alone = _follow(name, based_on, scratch)
     if scratch is not None:
         load_index(scratch)
         shutil.rmtree(target, ignore_errors=True)  # an earlier attempt of this very job, broken on the way: no row names it yet
@@ -110,7 +114,7 @@ def install(name: str, version: int, scratch: Path | None = None, *, based_on: i
         row.path = current_home().relative(target)
         row.num_documents, row.num_chunks, row.num_entries = (manifest[k] for k in ("num_documents", "num_chunks", "num_entries"))
         row.manifest, row.based_on = manifest, based_on
-        row.note = note or row.note
+        row.note = "; ".join(filter(None, [note or row.note, alone]))
     return target
 
 
@@ -136,7 +140,8 @@ def activate(name: str, version: int, *, by: int | None, reason: str = "") -> Ve
             session.flush()
             row.is_active, row.activated_at, row.activated_by = True, utc_now(), by
             row.note = reason or row.note
-            detail = {"name": name, "version": version, "before": before, "num_chunks": row.num_chunks}
+            engine = (row.manifest.get("engine") or {}).get("kind", "own")
+            detail = {"name": name, "version": version, "before": before, "num_chunks": row.num_chunks, "engine": engine}
             audit.record(session, "index_activate", "search_index", row.id, actor_id=by, detail=detail, reason=reason)
         session.flush()
         return _shown(row)
@@ -147,11 +152,25 @@ def remove_old(home: Home, name: str) -> list[int]:
     with read_session() as session:
         query = select(t.SearchIndex).where(t.SearchIndex.name == name, t.SearchIndex.is_active.is_(False), t.SearchIndex.path != "")
         old = list(session.scalars(query.order_by(t.SearchIndex.version.desc())))[KEPT_VERSIONS - 1 :]
+    gone = {row.path: home.resolve(row.path) for row in old}
     with write_session() as session:  # first nobody can choose it any more, then it goes
         session.execute(update(t.SearchIndex).where(t.SearchIndex.id.in_([row.id for row in old])).values(path=""))
-    for row in old:
-        shutil.rmtree(home.resolve(row.path), ignore_errors=True)
+        kept = list(session.scalars(select(t.SearchIndex.path).where(t.SearchIndex.name == name, t.SearchIndex.path != "")))
+    if any((row.manifest.get("engine") or {}) for row in old):
+        engine_moves.forget(list(gone.values()), [home.resolve(path) for path in kept], home.settings)
+    for folder in gone.values():
+        shutil.rmtree(folder, ignore_errors=True)
     return [row.version for row in old]
+
+
+def _follow(name: str, based_on: int, scratch: Path) -> str:
+    """Rows of an update go where those of its base lie. Returns why they did not, "" when they did or need not."""
+    with read_session() as session:
+        row = session.scalar(select(t.SearchIndex).where(t.SearchIndex.name == name, t.SearchIndex.version == based_on))
+        if row is None or not row.path or not row.manifest.get("engine"):
+            return ""
+        folder = current_home().resolve(row.path)
+    return engine_moves.follow(load_index(folder), scratch, current_home().settings)
 
 
 def is_there(name: str, version: int) -> bool:

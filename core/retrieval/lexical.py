@@ -42,8 +42,11 @@ class Lexical:
 
     def weight(self, token: str) -> float:
         """Inverse document frequency of a token among the entries (BM25's)."""
-        is_lone = len(token) == 1  # inside a document a lone character usually stands in a run
-        frequency = min(self._searcher.doc_freq("singles" if is_lone else "pairs", token), len(self))
+        return self.idf("singles" if len(token) == 1 else "pairs", token)  # inside a document a lone character usually stands in a run
+
+    def idf(self, view: str, token: str) -> float:
+        """The same in the view "pairs" or "singles"."""
+        frequency = min(self._searcher.doc_freq(view, token), len(self))
         return math.log(1 + (len(self) - frequency + 0.5) / (frequency + 0.5))
 
     def similar(self, token: str, distance: int = 1) -> list[tuple[str, int]]:

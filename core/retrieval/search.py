@@ -37,6 +37,7 @@ class Searchable(Protocol):
     def similar(self, token: str, distance: int = 1) -> list[tuple[str, int]]: ...
     def lexical(self, text: str, depth: int = 30, *, with_syn: bool = True) -> list[Found]: ...
     def dense(self, vector: Any, depth: int = 30, *, with_syn: bool = True) -> list[Found]: ...
+    def asking(self, texts: Sequence[str]) -> tuple[Searchable, list[Note]]: ...
     def require(self, encoder: Any) -> None: ...
 
 
@@ -120,6 +121,8 @@ class Retriever:
             query, self.plan, glossary=self.glossary, weight=self.index.weight, similar=self.index.similar,
             pseudo_doc=pseudo_doc, expansions=expansions,
         )  # fmt: skip
+        # what is searched, which may stand on another machine, and what it has to say when the search is over
+        index, told = self.index.asking([text for wording in asked for text in dict.fromkeys([wording.lexical, wording.dense]) if text])
         watch.lap("wordings")
         lists: dict[str, list[Found]] = {}
         weights: dict[str, float] = {}
@@ -131,11 +134,12 @@ class Retriever:
 
         for wording in asked if self.plan.lexical else ():
             if wording.lexical:
-                add("lexical", wording, self.plan.lexical, self.index.lexical(wording.lexical, depth, with_syn=self.plan.with_syn))
+                add("lexical", wording, self.plan.lexical, index.lexical(wording.lexical, depth, with_syn=self.plan.with_syn))
         watch.lap("lexical")
         for wording, vector in self._encoded(query, asked, notes, watch):
-            add("dense", wording, self.plan.dense, self.index.dense(vector, depth, with_syn=self.plan.with_syn))
+            add("dense", wording, self.plan.dense, index.dense(vector, depth, with_syn=self.plan.with_syn))
         watch.lap("dense")
+        notes += told
         stages: dict[str, Ranking] = {name: [(f.parent, f.score) for f in found] for name, found in lists.items()}
         fused = rrf([[f.parent for f in found] for found in lists.values()], list(weights.values()), self.plan.rrf_k)
         stages["fused"] = fused

@@ -117,7 +117,7 @@ def test_a_start_that_nobody_noted_is_found_by_its_name(launcher: SlurmLauncher)
     """kill -9 of the worker between sbatch and the note, and a second copy that slipped in all the same."""
     one = task(launcher, 5, "1.5", "0")
     launcher.start(one)
-    (one.run_dir / slurm.NOTE).unlink()
+    (one.run_dir / "slurm.json").unlink()
     successor = SlurmLauncher(launcher.runs, launcher.options, refresh_s=0.1, settle_s=1.0)
     assert successor.poll(one) is None
     found = successor.external_id(one)
@@ -173,9 +173,9 @@ def test_a_worker_killed_after_submitting_does_not_submit_again(cluster: Cluster
     first = rig.worker(**settings)
     rig.reached(job_id, 3)
     rig.kill(first)
-    (rig.home.run_dir(job_id) / slurm.NOTE).unlink()
+    (rig.home.run_dir(job_id) / "slurm.json").unlink()
     rig.worker(**settings)
     job = rig.ended(job_id, timeout_s=60)[0]
     assert (job.status, job.launcher, job.attempt, job.restarts) == ("succeeded", "slurm", 1, 0)
     assert len(rig.journal(job_id, "start")) == len(rig.journal(job_id, "end")) == 1
-    assert job.external_id == json.loads((rig.home.run_dir(job_id) / slurm.NOTE).read_text())["id"]
+    assert job.external_id == json.loads((rig.home.run_dir(job_id) / "slurm.json").read_text())["id"]

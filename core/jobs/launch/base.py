@@ -1,7 +1,7 @@
 """What the worker asks of whoever runs a job's command. The job row stays the truth; a launcher only knows processes.
 
 One attempt of one job ends exactly once: with an exit record, or by being sealed, after which nothing can start it again.
-Members: `core.jobs.launch.local` (this machine) and `core.jobs.launch.slurm` (a cluster's queue, with its id in the row).
+Members: `core.jobs.launch.local` (this machine); `slurm`, `ray` and `sky` beside it (somebody else's queue, with its id in the row).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Launcher(Protocol):
 
     @property
     def name(self) -> str:
-        """`local`, `slurm`: stored in the job's row."""
+        """`local`, `slurm`, `ray`, `sky`: stored in the job's row."""
 
     def start(self, task: Task) -> None:
         """Start the attempt unless it runs or has ended. Harmless when called twice."""

@@ -55,6 +55,17 @@ def has_begun(task: Task) -> bool:
         return False
 
 
+def is_locked(run_dir: Path) -> bool:
+    """Does a supervisor hold the run lock now? Across machines only where their file system shares flock."""
+    if not (run_dir / shim.LOCK_NAME).exists():
+        return False
+    lock = shim.try_lock(str(run_dir / shim.LOCK_NAME))
+    if lock is None:
+        return True
+    os.close(lock)
+    return False
+
+
 def without_supervisor(task: Task) -> Lost | NotStarted | None:
     """What to say of a start whose supervisor is gone and left no exit record. None: the work was complete, which is now on record."""
     if not has_begun(task):

@@ -59,7 +59,7 @@ class LocalLauncher:
         if ended is None and own is not None and code is None:
             return None
         if ended is None:
-            if self._is_locked(task.run_dir):
+            if endnote.is_locked(task.run_dir):
                 return None
             ended = endnote.read(task)
         self._let_go(task.job_id)
@@ -126,15 +126,6 @@ class LocalLauncher:
 
     def _supervisors(self) -> list[int]:
         return [pid for pid in shim.processes() if Path(_run_dir_of(pid)).parent == self.runs]
-
-    def _is_locked(self, run_dir: Path) -> bool:
-        if not (run_dir / shim.LOCK_NAME).exists():
-            return False
-        lock = shim.try_lock(str(run_dir / shim.LOCK_NAME))
-        if lock is None:
-            return True
-        os.close(lock)
-        return False
 
 
 def _arguments(pid: int) -> list[str]:
