@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar
 
-from sqlalchemy import JSON, DateTime, MetaData, String, Text, TypeDecorator
+from sqlalchemy import JSON, BigInteger, DateTime, Integer, MetaData, String, Text, TypeDecorator
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, MappedAsDataclass, mapped_column
 
@@ -56,3 +56,5 @@ class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
 
 pk = Annotated[int, mapped_column(primary_key=True, autoincrement=True)]
 short = Annotated[str, mapped_column(String(200))]
+#: a whole number of 64 bits on both databases
+large = Annotated[int, mapped_column(BigInteger().with_variant(Integer, "sqlite"))]

@@ -1,20 +1,23 @@
 """One database, two doors: `read_session()` cannot write, `write_session()` takes the write lock at once and keeps it short.
 
 SQLite runs in WAL with foreign keys and a busy timeout; writers BEGIN IMMEDIATE so that two of them queue instead of
-failing at commit. `open_database(url)` is called once per process by `core.home.open_home`; nothing happens at import.
+failing at commit. PostgreSQL does the same in its own way (`db.postgres`). `open_database(url)` is called once per process by
+`core.home.open_home`; nothing happens at import.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, IntegrityError, InternalError, OperationalError
 from sqlalchemy.orm import Session
 
-from core.errors import Unavailable
+from core.errors import Unavailable, UserError
+from db import postgres
 
 BUSY_TIMEOUT_MS = 30_000
 
@@ -25,15 +28,20 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self.is_sqlite = url.startswith("sqlite")
-        self.writer = create_engine(url, **({} if self.is_sqlite else {"pool_pre_ping": True}))
-        self.reader = create_engine(url, **({} if self.is_sqlite else {"pool_pre_ping": True}))
+        self._pid = os.getpid()
         if self.is_sqlite:
+            self.writer, self.reader = create_engine(url), create_engine(url)
+            self.parallel = self.writer  # SQLite has one writer, whatever is asked
             _prepare_sqlite(self.writer, read_only=False)
             _prepare_sqlite(self.reader, read_only=True)
+        else:
+            self.writer, self.parallel, self.reader = postgres.engines(url, BUSY_TIMEOUT_MS)
 
     def dispose(self) -> None:
-        self.writer.dispose()
-        self.reader.dispose()
+        """Close all connections; in a forked process only forget them, since they are the parent's."""
+        is_own = self._pid == os.getpid()
+        self.writer.dispose(close=is_own)
+        self.reader.dispose(close=is_own)
 
 
 def _prepare_sqlite(engine: Engine, *, read_only: bool) -> None:
@@ -74,8 +82,12 @@ def database() -> Database:
     return _current
 
 
-def explain(error: OperationalError) -> Unavailable | None:
+def explain(error: DBAPIError) -> UserError | None:
     """The sentence for a database fault that a person can mend, or None for a bug."""
+    assert error.orig is not None
+    if error.orig.__class__.__module__.startswith("psycopg"):
+        code = postgres.explain(error.orig) if isinstance(error, OperationalError | InternalError) else None
+        return Unavailable(code) if code else postgres.refusal(error.orig)
     text = str(error.orig).lower()
     if "locked" in text or "busy" in text:
         return Unavailable("database_locked")
@@ -83,27 +95,44 @@ def explain(error: OperationalError) -> Unavailable | None:
         return Unavailable("disk_full")
     if "readonly" in text or "unable to open" in text:
         return Unavailable("database_not_writable")
+    if "malformed" in text or "not a database" in text:
+        return Unavailable("database_damaged")
     return None
 
 
 @contextmanager
 def read_session() -> Iterator[Session]:
-    """A session that cannot write (SQLite: query_only). Objects stay usable after it closes."""
+    """A session that cannot write (SQLite: query_only). Objects stay usable after it closes.
+
+    Raises Unavailable as `write_session`.
+    """
     try:
         with Session(database().reader, expire_on_commit=False) as session:
             yield session
-    except OperationalError as error:
+    except (OperationalError, InternalError, DataError) as error:
         raise (explain(error) or error) from error
+    except DatabaseError as error:  # sqlite3 has no narrower class for a damaged file; what callers wait for passes
+        if isinstance(error, IntegrityError) or (told := explain(error)) is None:
+            raise
+        raise told from error
 
 
 @contextmanager
-def write_session() -> Iterator[Session]:
+def write_session(*, parallel: bool = False) -> Iterator[Session]:
     """One short transaction: commits at the end, rolls back on any exception.
 
-    Raises Unavailable("database_locked" / "disk_full" / "database_not_writable") for faults a person can mend.
+    On PostgreSQL `parallel` does not queue behind other writers: only for statements that are right whoever writes beside them (one
+    conditional UPDATE), never for what writes the record.
+    Raises Unavailable("database_locked" / "disk_full" / "database_not_writable" / "database_unreachable") for faults a person can
+    mend, UserError("text_with_nul" / "text_too_long") for what PostgreSQL alone cannot store.
     """
+    engine = database().parallel if parallel else database().writer
     try:
-        with Session(database().writer, expire_on_commit=False) as session, session.begin():
+        with Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
-    except OperationalError as error:
+    except (OperationalError, InternalError, DataError) as error:
         raise (explain(error) or error) from error
+    except DatabaseError as error:  # sqlite3 has no narrower class for a damaged file; what callers wait for passes
+        if isinstance(error, IntegrityError) or (told := explain(error)) is None:
+            raise
+        raise told from error

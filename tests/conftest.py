@@ -1,9 +1,8 @@
-"""Fixtures: a fresh home with a migrated SQLite file per test. Only the model is ever faked."""
+"""Fixtures: a fresh home with a migrated database per test (tests.databases). Only the model is ever faked."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from core.home import Home, open_home
 from core.settings import Settings, load_settings
 from db.engine import database
-from db.migrate import migrate
+from tests.databases import ON_POSTGRES, URL, Databases, Files, Server
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -23,30 +22,31 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
-def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database at the newest schema, made once and copied for every test."""
-    path = tmp_path_factory.mktemp("database") / "empty.db"
-    migrate(f"sqlite:///{path}")
-    return path
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """Gives homes their databases: an empty one at the newest schema, made once and copied for every test."""
+    found: Databases = Server(URL) if ON_POSTGRES else Files(tmp_path_factory.mktemp("database"))
+    yield found
+    found.close()
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, databases: Databases) -> Settings:
+    root = tmp_path / "home"
+    root.mkdir()
+    databases.provide(root)
     # nobody serves a model on the discard port, whatever else runs on this machine; a fresh sign-in may sign (tests/trust asks)
-    return load_settings(
-        {"CONSILIUM_HOME": str(tmp_path / "home"), "CONSILIUM_MODEL_SERVER_PORT": "9", "CONSILIUM_SIGNING_PASSWORD_MINUTES": "60"}
-    )
+    return load_settings({"CONSILIUM_HOME": str(root), "CONSILIUM_MODEL_SERVER_PORT": "9", "CONSILIUM_SIGNING_PASSWORD_MINUTES": "60"})
 
 
 @pytest.fixture
-def home(settings: Settings, migrated_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+def home(settings: Settings, databases: Databases, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     """An open home in a temporary folder; subprocesses started by the test find it through the environment."""
-    settings.home.mkdir(parents=True)
-    shutil.copy(migrated_database, settings.home / "consilium.db")
     monkeypatch.setenv("CONSILIUM_HOME", str(settings.home))
     opened = open_home(settings)
     yield opened
     database().dispose()
+    if isinstance(databases, Server):
+        databases.drop(settings.home)
 
 
 @pytest.fixture

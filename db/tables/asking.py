@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.base import Base, pk, short, utc_now
+from db.base import Base, large, pk, short, utc_now
 
 
 class AskFeedback(Base):
@@ -28,7 +28,7 @@ class AskFeedback(Base):
     #: number of the chunk in the index of the event
     parent: Mapped[int | None] = mapped_column(default=None)
     #: milliseconds between the answer being shown and this act; None when it is not known
-    after_ms: Mapped[int | None] = mapped_column(default=None)
+    after_ms: Mapped[large | None] = mapped_column(default=None)
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), default=None)
     created_at: Mapped[datetime] = mapped_column(default_factory=utc_now)
 

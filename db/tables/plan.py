@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.base import Base, pk, short, utc_now
+from db.base import Base, large, pk, short, utc_now
 
 
 class Draw(Base):
@@ -19,7 +19,7 @@ class Draw(Base):
     id: Mapped[pk] = mapped_column(init=False)
     #: the week it is for, 2026-W47
     name: Mapped[short] = mapped_column(unique=True)
-    seed: Mapped[int]
+    seed: Mapped[large]
     #: wanted numbers, filters, overlap, way of assigning
     config: Mapped[dict[str, Any]]
     #: what could have been drawn: {conflict: {stratum: [conflict ids]}, control: [completion ids], repeat: [conflict ids]}

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.base import Base, pk, short, utc_now
+from db.base import Base, large, pk, short, utc_now
 
 
 class TeacherVerdict(Base):
@@ -84,9 +84,9 @@ class TeacherUsage(Base):
     num_unscored: Mapped[int] = mapped_column(default=0)
     num_audits: Mapped[int] = mapped_column(default=0)
     num_requests: Mapped[int] = mapped_column(default=0)
-    prompt_tokens: Mapped[int] = mapped_column(default=0)
-    cached_tokens: Mapped[int] = mapped_column(default=0)
-    completion_tokens: Mapped[int] = mapped_column(default=0)
+    prompt_tokens: Mapped[large] = mapped_column(default=0)
+    cached_tokens: Mapped[large] = mapped_column(default=0)
+    completion_tokens: Mapped[large] = mapped_column(default=0)
     cost_usd: Mapped[float] = mapped_column(default=0.0)
     #: replies whose cost nobody knows: no price, or no tokens told
     num_cost_unknown: Mapped[int] = mapped_column(default=0)

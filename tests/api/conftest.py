@@ -6,12 +6,10 @@ The guard and the pages read the open home at every request, so every test gets 
 from __future__ import annotations
 
 import gc
-import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
@@ -24,6 +22,7 @@ from core.home import Home, current_home, open_home
 from core.settings import load_settings
 from db import tables as t
 from db.engine import write_session
+from tests.databases import Databases
 
 PASSWORD = "a calm morning round"
 ADDRESS = "http://127.0.0.1:8765"
@@ -36,9 +35,9 @@ def hashed_password() -> str:
 
 
 @pytest.fixture(scope="session")
-def application(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Iterator[TestClient]:
+def application(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> Iterator[TestClient]:
     root = tmp_path_factory.mktemp("application")
-    shutil.copy(migrated_database, root / "consilium.db")
+    databases.provide(root)
     open_home(load_settings({"CONSILIUM_HOME": str(root)}))
     with warnings.catch_warnings():
         # gradio makes event loops while its page is built and leaves them to the collector, which app.main runs at start-up

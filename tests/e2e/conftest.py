@@ -30,6 +30,7 @@ from core import accounts, bench_tour
 from core.home import Home, open_home
 from core.settings import ROOT, load_settings
 from db.engine import database
+from tests.databases import Databases
 
 PASSWORD = "a calm morning round"
 ROLES = ("clinician", "product", "engineer", "admin")
@@ -78,9 +79,10 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory, databases: Databases, browser: Browser) -> Iterator[Site]:
     """The whole web application on a free port. Depends on the browser, so that nothing is started without one."""
     root = tmp_path_factory.mktemp("site")
+    databases.provide(root)
     port = free_port()
     environment = {
         **os.environ,

@@ -20,6 +20,7 @@ from core.models import folder_hash, register_version
 from core.serving.token import server_token
 from core.settings import ROOT, Settings, load_settings
 from db.engine import database, write_session
+from tests.databases import Databases
 from tests.serving.tiny import make_adapter, make_base, make_endless
 
 
@@ -83,11 +84,11 @@ def tiny_home(home: Home, tiny_weights: Path) -> Home:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path, tiny_weights: Path) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, databases: Databases, tiny_weights: Path) -> Iterator[Server]:
     """One server process for the tests of a module."""
     root = tmp_path_factory.mktemp("server") / "home"
     root.mkdir()
-    shutil.copy(migrated_database, root / "consilium.db")
+    databases.provide(root)
     environ = {"CONSILIUM_HOME": str(root), "CONSILIUM_MODEL_SERVER_PORT": str(free_port()), "CONSILIUM_DEVICE": "cpu"}
     settings = load_settings(environ)
     home = open_home(settings)

@@ -20,6 +20,7 @@ from core.serving.versions import served_version
 from core.settings import load_settings
 from db import tables as t
 from db.engine import read_session, write_session
+from tests.databases import Databases
 from tests.serving.tiny import OTHER_QUESTION, QUESTION
 
 
@@ -53,14 +54,14 @@ def package(home: Home, tiny_weights: Path) -> Path:
 
 
 @pytest.fixture
-def other_home(home: Home, tmp_path: Path, migrated_database: Path) -> Callable[[], Iterator[Home]]:
+def other_home(home: Home, tmp_path: Path, databases: Databases) -> Callable[[], Iterator[Home]]:
     """Enter another data folder, empty; afterwards the first one is open again."""
 
     @contextmanager
     def enter() -> Iterator[Home]:
         root = tmp_path / "elsewhere"
         root.mkdir()
-        shutil.copy(migrated_database, root / "consilium.db")
+        databases.provide(root)
         yield open_home(load_settings({"CONSILIUM_HOME": str(root)}))
         open_home(home.settings)
 

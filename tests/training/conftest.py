@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from core.home import Home, open_home
 from core.jobs.kinds import job_kind
 from core.settings import load_settings
 from db.engine import database
+from tests.databases import Databases
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY_BASE = {
@@ -63,11 +63,11 @@ def result(run_dir: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def tiny_home(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Path:
+def tiny_home(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> Path:
     """demo_base and sft have run here; never changed afterwards."""
     home = tmp_path_factory.mktemp("training") / "home"
     home.mkdir()
-    shutil.copy(migrated_database, home / "consilium.db")
+    databases.provide(home)
     for name, kind, config in (("base", "demo_base", {"name": "tiny-base", **TINY_BASE}), ("sft", "sft", TINY_SFT)):
         code, run_dir = start(home, name, kind, config)
         assert code == 0, (run_dir / "log.txt").read_text()
@@ -75,10 +75,10 @@ def tiny_home(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path)
 
 
 @pytest.fixture
-def trained(tiny_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+def trained(tiny_home: Path, databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
     """An open home of its own with the versions tiny-base and tiny-sft and the demo dataset."""
     folder = tmp_path / "home"
-    shutil.copytree(tiny_home, folder)
+    databases.copy(tiny_home, folder)
     monkeypatch.setenv("CONSILIUM_HOME", str(folder))
     opened = open_home(load_settings({"CONSILIUM_HOME": str(folder), "CONSILIUM_NUM_THREADS": "1"}))
     yield opened
