@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -55,7 +56,8 @@ def serve(
     log_to(home, "launcher")
 
     def tell(line: str) -> None:
-        say(line)
+        with suppress(OSError):  # a terminal that has gone, or a full disk behind it, ends nobody
+            say(line)
         logging.getLogger("consilium.launcher").info(line)
 
     launcher = Launcher(home, settings.port if port < 0 else port, tell)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -33,10 +35,15 @@ from core.settings import ROOT
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TICK_S = 0.2
-FIRST_PAUSE_S = 1.0
+#: a process that had been well comes back at once: fifty desks wait for it; one that keeps falling waits longer each time
+FIRST_PAUSE_S = 0.1
+SECOND_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
+#: how far everything else steps back behind the web process when cores run short; what a worker starts inherits it
+GIVES_WAY = {"worker": 5, "model_server": 2}
 #: running this long, a child counts as healthy and its pause starts small again
 HEALTHY_S = 60.0
+NOTE_AGAIN_S = 10.0
 GRACE_S = 15.0
 #: worker and model server wait this long for the web process, so that a first training does not slow its start
 HEAD_START_S = 15.0
@@ -70,6 +77,7 @@ class Launcher:
     _is_stopping: bool = False
     _is_impatient: bool = False
     _is_web_up: bool = False
+    _is_noted: bool = False
 
     def claim(self) -> None:
         """Become the only launcher of this home and find the ports free.
@@ -114,10 +122,14 @@ class Launcher:
         try:
             for child in self.children:
                 child.start_at = time.monotonic() + (0.0 if child.name == "web" else HEAD_START_S)
+            note_at = time.monotonic() + NOTE_AGAIN_S
             threading.Thread(target=self._wait_for_web, args=(on_ready,), daemon=True).start()
             while not self._is_stopping:
                 for child in self.children:
                     self._look_after(child)
+                if not self._is_noted and time.monotonic() >= note_at:
+                    note_at = time.monotonic() + NOTE_AGAIN_S
+                    self._write_processes()
                 time.sleep(TICK_S)
         finally:
             self._stop_all()
@@ -133,9 +145,10 @@ class Launcher:
         self._is_stopping = True
 
     def _start(self, child: Child) -> None:
-        with _log_file(self.home.logs / f"{child.name}.log") as log:
+        steps = GIVES_WAY.get(child.name, 0)
+        with self._log_of(child) as log:
             child.process = subprocess.Popen(
-                child.command,
+                ["nice", "-n", str(steps), *child.command] if steps and shutil.which("nice") else child.command,
                 cwd=ROOT,
                 env=child.env,
                 stdin=subprocess.DEVNULL,
@@ -145,6 +158,7 @@ class Launcher:
             )
         child.started_at = time.monotonic()
         child.num_starts += 1
+        self._is_noted = False
         try:
             child.created = psutil.Process(child.process.pid).create_time()
         except psutil.Error:  # gone already: the next look sees to it
@@ -155,7 +169,11 @@ class Launcher:
         now = time.monotonic()
         if child.process is None:
             if now >= child.start_at or (child.num_starts == 0 and self._is_web_up):
-                self._start(child)
+                try:
+                    self._start(child)
+                except OSError as error:  # no memory for a process just now: the others live on, and it is tried again
+                    child.start_at = now + LONGEST_PAUSE_S
+                    self.say(f"{child.name} could not be started ({error.strerror}), trying again in {LONGEST_PAUSE_S:.0f} s")
             return
         code = child.process.poll()
         if code is None:
@@ -164,10 +182,8 @@ class Launcher:
             return
         child.process = None
         child.start_at = now + child.pause_s
-        self.say(
-            f"{child.name} ended (exit code {code}), starting it again in {child.pause_s:.0f} s; see {self.home.logs / child.name}.log"
-        )
-        child.pause_s = min(child.pause_s * 2, LONGEST_PAUSE_S)
+        self.say(f"{child.name} ended (exit code {code}), starting it again in {child.pause_s:g} s; see {self.home.logs / child.name}.log")
+        child.pause_s = SECOND_PAUSE_S if child.pause_s == FIRST_PAUSE_S else min(child.pause_s * 2, LONGEST_PAUSE_S)
 
     def _stop_all(self) -> None:
         running = [c.process for c in self.children if c.process is not None and c.process.poll() is None]
@@ -181,7 +197,16 @@ class Launcher:
                 self.say(f"process {process.pid} did not end in time and is killed")
                 process.kill()
             process.wait()
-        (self.home.root / "processes.json").unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk: the next start sees that they are dead
+            (self.home.root / "processes.json").unlink(missing_ok=True)
+
+    def _log_of(self, child: Child) -> IO[bytes]:
+        """The child's log; where the folder takes none, its lines are dropped: a product without a log serves, a dead one does not."""
+        try:
+            return _log_file(self.home.logs / f"{child.name}.log")
+        except OSError as error:
+            self.say(f"the log of {child.name} cannot be written ({error.strerror}); it runs without one")
+            return open(os.devnull, "wb")  # noqa: SIM115 - the caller closes it
 
     def _write_processes(self) -> None:
         running = {
@@ -190,16 +215,21 @@ class Launcher:
             if c.process is not None
         }
         scratch = self.home.root / "processes.json.tmp"
-        scratch.write_text(json.dumps(running), encoding="utf-8")
-        scratch.replace(self.home.root / "processes.json")
+        try:
+            scratch.write_text(json.dumps(running), encoding="utf-8")
+            scratch.replace(self.home.root / "processes.json")
+        except OSError as error:  # a full or read-only disk: the processes matter more than the note about them
+            self.say(f"processes.json could not be written: {error.strerror}")
+            return
+        self._is_noted = True
 
     def _end_leftovers(self) -> None:
         """End the processes of a launcher that was killed: they hold the port and the worker's lock."""
         try:
             written = json.loads((self.home.root / "processes.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
+            left = [psutil.Process(e["pid"]) for e in written.values() if is_alive(e["pid"], e["created"])]
+        except (OSError, ValueError, AttributeError, TypeError, KeyError):  # not there, or not what a launcher wrote
             return
-        left = [psutil.Process(e["pid"]) for e in written.values() if is_alive(e["pid"], e["created"])]
         for process in left:
             self.say(f"ending process {process.pid}, left behind by an earlier start")
             process.terminate()
