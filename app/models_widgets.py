@@ -12,13 +12,14 @@ import streamlit as st
 
 from app.i18n import t
 from app.session import current_user, require
-from app.signing_widgets import password_field
+from app.signing_widgets import ask_proof
 from app.widgets import guarded, link_to
-from core import hack_reports, model_list, override, promotion, signing
+from core import hack_reports, model_list, override, promotion
 from core.harm_gate import Gates
 from core.model_list import VersionShown
 from core.models import add_external
 from core.override import RequestShown
+from core.signing import Proof
 
 PROMOTERS = ("product", "admin")
 #: (action, version, serving version as shown, request) of the open dialog
@@ -95,28 +96,28 @@ def sign(action: str, name: str, expected: str | None, request: int) -> None:
             st.caption(t(f"models.{action}_help", name=name))
         reason = st.text_area(t("models.reason"), key="models_reason", max_chars=1000)
         signature = "" if action == "decline" else st.text_input(t("models.signature", name=person.display_name), key="models_signature")
-        password = ""
+        proof = None
         if action != "decline":
             st.caption(t("models.meaning"))
-            password = password_field(person, "models_password")
+            proof = ask_proof(person, "models_password")
         if st.button(t(f"models.sign_{action}"), key="models_sign", type="primary", disabled=not can_sign):
-            if action != "decline":
-                signing.confirm(person, password)
-            press(action, person.id, name, expected, request, reason, signature)
+            press(action, person.id, name, expected, request, reason, signature, proof)
             close_dialog()
             st.session_state["models_done"] = t(f"models.done_{action}", name=name)
             st.rerun()
 
 
-def press(action: str, user_id: int, name: str, expected: str | None, request: int, reason: str, signature: str) -> None:
+def press(
+    action: str, user_id: int, name: str, expected: str | None, request: int, reason: str, signature: str, proof: Proof | None
+) -> None:
     """Do what was signed. Raises what the core raises."""
     if action == "decline":
         override.decline(user_id, request, reason=reason)
     elif action == "countersign":
-        override.countersign(user_id, request, reason=reason, signed_name=signature)
+        override.countersign(user_id, request, reason=reason, signed_name=signature, proof=proof)
     else:
         switch = {"promote": promotion.promote, "roll_back": promotion.roll_back, "override": override.request_override}[action]
-        switch(user_id, name, reason=reason, signed_name=signature, expected_serving=expected)
+        switch(user_id, name, reason=reason, signed_name=signature, expected_serving=expected, proof=proof)
 
 
 def show_gates(version: VersionShown) -> None:

@@ -11,6 +11,7 @@ import streamlit as st
 
 from app.i18n import t
 from app.session import current_user, require
+from app.signing_widgets import ask_proof
 from app.widgets import guarded, link_to, link_to_job
 from core import release, watch
 from core.home import current_home
@@ -18,6 +19,7 @@ from core.jobs import views
 from core.model_list import VersionShown
 from core.models import NAME
 from core.promotion import PROMOTERS
+from core.signing import Proof, needs_password
 from core.watch import ProposalShown
 
 ENGINEERS = ("engineer", "admin")
@@ -38,14 +40,7 @@ def proposal_notice() -> None:
         st.error(f"**{t('release.proposal_title', **names)}**\n\n{finding}", icon=":material/crisis_alert:")
         with st.container(horizontal=True, vertical_alignment="center"):
             if current_user().role in PROMOTERS:
-                st.button(
-                    t("release.accept", target=proposal.target),
-                    key="release_accept",
-                    type="primary",
-                    icon=":material/undo:",
-                    on_click=_accept,
-                    args=(proposal, t("release.accept_reason", id=proposal.id, finding=finding)),
-                )
+                _offer(proposal, t("release.accept_reason", id=proposal.id, finding=finding))
                 _keep(proposal)
             else:
                 st.caption(t("release.needs_promoter"))
@@ -53,9 +48,24 @@ def proposal_notice() -> None:
                 link_to_job(proposal.job_id, t("release.to_evidence"))
 
 
-def _accept(proposal: ProposalShown, reason: str) -> None:
+def _offer(proposal: ProposalShown, reason: str) -> None:
+    """One press, or the password and one press where none was typed lately."""
+    label, look = t("release.accept", target=proposal.target), {"type": "primary", "icon": ":material/undo:"}
+    person = current_user()
+    if not needs_password(person):
+        st.button(label, key="release_accept", on_click=_accept, args=(proposal, reason), **look)
+        return
+    with st.popover(label, **look), guarded():
+        proof = ask_proof(person, "release_password")
+        if st.button(t("release.accept_sign"), key="release_accept", type="primary"):
+            _accept(proposal, reason, proof)
+            st.rerun()
+
+
+def _accept(proposal: ProposalShown, reason: str, proof: Proof | None = None) -> None:
     with guarded():
-        watch.accept(require(*PROMOTERS).id, proposal.id, reason=reason)
+        person = require(*PROMOTERS)
+        watch.accept(person.id, proposal.id, reason=reason, proof=proof or Proof(person.session_id))
         st.session_state[DONE] = t("release.accepted", target=proposal.target)
 
 

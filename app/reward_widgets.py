@@ -12,9 +12,9 @@ import streamlit as st
 
 from app.i18n import t
 from app.session import current_user, require
-from app.signing_widgets import password_field
+from app.signing_widgets import ask_proof
 from app.widgets import guarded, link_to_job
-from core import reward_configs, reward_preview, signing
+from core import reward_configs, reward_preview
 from core.calibration import MIN_CASES
 from core.jobs import views as jobs
 from core.records import RewardConfig
@@ -107,15 +107,14 @@ def decide(action: str, version: str, in_force: str) -> None:
         person = require("engineer")
         st.markdown(f"**{in_force} → {version}**" if action == "approve" else f"**{version}**")
         reason = st.text_area(t("reward.reason"), key="reward_reason", max_chars=1000)
-        signature = password = ""
+        signature, proof = "", None
         if action == "approve":
             st.caption(t("reward.approve_help"))
             signature = st.text_input(t("reward.signature", name=person.display_name), key="reward_signature")
-            password = password_field(person, "reward_password")
+            proof = ask_proof(person, "reward_password")
         if st.button(t(f"reward.{action}"), key="reward_decide", type="primary"):
             if action == "approve":
-                signing.confirm(person, password)
-                reward_configs.approve(person.id, version, reason=reason, signed_name=signature, expected_in_force=in_force)
+                reward_configs.approve(person.id, version, reason=reason, signed_name=signature, expected_in_force=in_force, proof=proof)
             else:
                 reward_configs.reject(person.id, version, reason=reason)
             close_decision()

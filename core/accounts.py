@@ -156,6 +156,13 @@ def _person(condition: object) -> Person | None:
     )
 
 
+def is_open(row: t.LoginSession) -> bool:
+    """Neither revoked, nor too old, nor idle for too long."""
+    now = utc_now()
+    is_used = row.last_seen_at > now - timedelta(minutes=current_home().settings.session_idle_minutes)
+    return row.revoked_at is None and row.expires_at > now and is_used
+
+
 def touch(session_id: int) -> None:
     """Note that the person is here; written at most once a minute."""
     now = utc_now()

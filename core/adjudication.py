@@ -33,6 +33,7 @@ from core.desk.lease import drop_draft, get_case, hold, let_go, refusal, reviewe
 from core.errors import Conflicting, UserError
 from core.i18n import translate
 from core.records import TRAINING_SPLITS, ConflictStatus, Verdict
+from core.signing import Proof, prove_at_desk
 from db import tables as t
 from db.base import utc_now
 from db.engine import write_session
@@ -52,6 +53,8 @@ class Decision:
     form: Mapping[str, Any]
     lease_token: str | None = None
     version: int | None = None
+    #: through which sign-in it comes; a signature needs it
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +96,12 @@ def commit_blind(user_id: int, decision: Decision) -> Receipt:
 def sign(user_id: int, decision: Decision) -> Receipt:
     """Store the signed decision and move the case on (`core.desk.plan`), or correct one's own signature of a few minutes ago.
 
-    Raises Conflicting("desk.blind_first", "desk.too_late_to_correct", "desk.stale" ...) and what `parse_ruling` raises.
+    Raises Conflicting("desk.blind_first", "desk.too_late_to_correct", "desk.stale" ...), and what `parse_ruling` and
+    `prove_at_desk` raise.
     """
     with write_session() as session:
         user = reviewer(session, user_id)
+        prove_at_desk(session, user_id, decision.proof)
         if repeat := repeated(session, user_id, decision):
             return repeat
         corrected = _corrected(session, user_id, decision)

@@ -18,11 +18,13 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from core import audit
+from core.desk import plan
 from core.errors import Conflicting, Forbidden, NotFound, UserError
 from core.i18n import translate
+from core.models import check_role, require_role
 from core.models import lineage as ancestors
-from core.models import require_role
 from core.records import Role
+from core.signing import Proof, prove
 from db import tables as t
 from db.base import utc_now
 from db.engine import read_session, write_session
@@ -163,12 +165,15 @@ def overtaken(session: Session, *, limit: int = 200) -> list[Overtaken]:
     ]
 
 
-def retract(user_id: int, adjudication_id: int, *, reason: str) -> list[Made]:
+def retract(user_id: int, adjudication_id: int, *, reason: str, proof: Proof | None = None) -> list[Made]:
     """Withdraw a signed decision: nothing new is trained, calibrated or exported with it; returns what already was.
 
-    The reviewer who signed it may, and an administrator. Raises Forbidden, UserError("trust.reason_missing"),
-    NotFound("trust.no_such_decision"), Conflicting("trust.already_retracted").
+    The case is open again (`core.desk.plan.reopen`), for its reviewer too. The reviewer who signed it may retract, and an
+    administrator. Raises Forbidden, UserError("trust.reason_missing"), NotFound("trust.no_such_decision"),
+    Conflicting("trust.already_retracted"), and as `core.signing.prove`.
     """
+    check_role(user_id, Role.CLINICIAN, Role.ADMIN)
+    prove(user_id, proof)
     if len(reason.strip()) < MIN_REASON:
         raise UserError("trust.reason_missing")
     with write_session() as session:
@@ -191,10 +196,12 @@ def retract(user_id: int, adjudication_id: int, *, reason: str) -> list[Made]:
         )
         session.add(gone)
         session.flush()
+        is_open = plan.reopen(session, session.get_one(t.Conflict, row.conflict_id), row)
         made = made_of(session, row.id)
         detail = {
             "adjudication": row.id,
             "case": row.conflict_id,
+            "is_reopened": is_open,
             "made": [f"{one.kind} {one.name}" for one in made],
             "signature": {"name": gone.signed_name, "meaning": gone.signed_meaning, "at": gone.created_at.isoformat()},
         }

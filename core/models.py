@@ -24,7 +24,7 @@ from core.errors import Conflicting, Forbidden, NotFound, UserError
 from core.home import Home
 from core.records import Role, VersionKind, VersionStatus
 from db import tables as t
-from db.engine import write_session
+from db.engine import read_session, write_session
 
 #: Letters of any script, digits, `_ . -`, and `/` for hub names. The name is also a folder name, so no `..` and no leading dot.
 NAME = re.compile(r"\w[\w.\-]*(?:/\w[\w.\-]*)*")
@@ -212,6 +212,13 @@ def require_role(actor: t.User | None, *roles: Role) -> t.User:
     if actor is None or not actor.is_active or actor.role not in roles:
         raise Forbidden("forbidden")
     return actor
+
+
+def check_role(user_id: int | None, *roles: Role) -> None:
+    """As `require_role`, for a use case that has not opened its transaction yet; None is the command line, which may do all."""
+    if user_id is not None:
+        with read_session() as session:
+            require_role(session.get(t.User, user_id), *roles)
 
 
 @lru_cache(maxsize=64)

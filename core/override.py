@@ -19,10 +19,10 @@ from sqlalchemy.orm import Session, aliased
 from core import audit
 from core.errors import Conflicting, Forbidden, NotFound, UserError
 from core.harm_gate import Gates, gates_of
-from core.models import get_version, require_role, serving_version
+from core.models import check_role, get_version, require_role, serving_version
 from core.promotion import MIN_REASON, PROMOTERS, Signature, checked_person, switch_and_smoke, weights_of
 from core.records import Role
-from core.signing import signature
+from core.signing import Proof, prove, signature
 from db import tables as t
 from db.base import utc_now
 from db.engine import read_session, write_session
@@ -50,12 +50,17 @@ class RequestShown:
     expires_at: datetime
 
 
-def request_override(user_id: int, candidate: str, *, reason: str, signed_name: str, expected_serving: str | None) -> int:
+def request_override(
+    user_id: int, candidate: str, *, reason: str, signed_name: str, expected_serving: str | None, proof: Proof | None = None
+) -> int:
     """The first signature; returns the request's id. Nothing is promoted by it.
 
     Raises Forbidden, UserError("models.reason_missing" / "models.sign_with_name" / "models.nothing_to_override" /
-    "models.never_overridden"), Conflicting("models.serving_changed" / "models.already_serving" / "models.override_open").
+    "models.never_overridden"), Conflicting("models.serving_changed" / "models.already_serving" / "models.override_open"); and as
+    `core.signing.prove`.
     """
+    check_role(user_id, *PROMOTERS)
+    prove(user_id, proof)
     weights = weights_of(candidate)
     try:
         with write_session() as session:
@@ -90,7 +95,7 @@ def request_override(user_id: int, candidate: str, *, reason: str, signed_name: 
         raise Conflicting("models.override_open", name=candidate) from error
 
 
-def countersign(user_id: int, request_id: int, *, reason: str, signed_name: str) -> int:
+def countersign(user_id: int, request_id: int, *, reason: str, signed_name: str, proof: Proof | None = None) -> int:
     """The second signature: promotes, and lets the version answer the smoke set; returns the id of the serving event.
 
     Raises Forbidden("models.own_request") for the person who asked, Forbidden for other roles, NotFound("models.no_such_request"),
@@ -102,6 +107,7 @@ def countersign(user_id: int, request_id: int, *, reason: str, signed_name: str)
         candidate = session.get_one(t.ModelVersion, row.version_id).name
         serving = session.get(t.ModelVersion, row.serving_version_id) if row.serving_version_id else None
         first = Signature(row.requested_by, row.reason, row.signed_name)
+    prove(user_id, proof)
     weights = weights_of(candidate)
     second = Signature(user_id, reason, signed_name)
     seen: list[Gates] = []

@@ -26,9 +26,9 @@ from core import audit, safety
 from core.errors import Conflicting, Unavailable, UserError
 from core.harm_gate import SOUND, Gate, Gates, gates_of
 from core.home import current_home
-from core.models import Weights, check_weights, get_version, require_role, serving_version
+from core.models import Weights, check_role, check_weights, get_version, require_role, serving_version
 from core.records import Role, VersionStatus
-from core.signing import signature
+from core.signing import Proof, prove, signature
 from core.smoke import Smoke, check_server, run_smoke
 from db import tables as t
 from db.engine import read_session, write_session
@@ -76,14 +76,19 @@ def gates_for(user_id: int, candidate: str, *, is_thorough: bool = True) -> Gate
         return gates_of(session, get_version(session, candidate), weights)
 
 
-def promote(user_id: int, candidate: str, *, reason: str, signed_name: str, expected_serving: str | None) -> int:
+def promote(
+    user_id: int, candidate: str, *, reason: str, signed_name: str, expected_serving: str | None, proof: Proof | None = None
+) -> int:
     """Make `candidate` the serving version; returns the id of the event.
 
     `expected_serving` is what the person saw in service: if it changed meanwhile nothing happens.
     Raises Forbidden, UserError("models.reason_missing" / "models.sign_with_name" / "models.gates_closed"),
     Conflicting("models.serving_changed" / "models.already_serving"), NotFound("models.no_such_version"),
-    Unavailable("models.server_down" / "models.smoke_failed" / "models.smoke_refused"); after smoke_failed the version before serves.
+    Unavailable("models.server_down" / "models.smoke_failed" / "models.smoke_refused"); after smoke_failed the version before serves;
+    and as `core.signing.prove`.
     """
+    check_role(user_id, *PROMOTERS)
+    prove(user_id, proof)
     weights = weights_of(candidate)
 
     def check(session: Session, version: t.ModelVersion, _serving: t.ModelVersion | None) -> dict[str, Any]:
@@ -95,11 +100,13 @@ def promote(user_id: int, candidate: str, *, reason: str, signed_name: str, expe
     return switch_and_smoke(Signature(user_id, reason, signed_name), candidate, expected_serving, check)
 
 
-def roll_back(user_id: int, target: str, *, reason: str, signed_name: str, expected_serving: str | None) -> int:
+def roll_back(user_id: int, target: str, *, reason: str, signed_name: str, expected_serving: str | None, proof: Proof | None = None) -> int:
     """Return to a version that has served before; returns the id of the event.
 
     Raises as `promote` but for the gates and the smoke set, and UserError("models.never_served" / "models.weights_not_intact").
     """
+    check_role(user_id, *PROMOTERS)
+    prove(user_id, proof)
     weights = weights_of(target)
 
     def check(session: Session, version: t.ModelVersion, serving: t.ModelVersion | None) -> dict[str, Any]:

@@ -24,13 +24,13 @@ from sqlalchemy.orm import Session, aliased
 from core import audit, lineage
 from core.errors import Conflicting, Forbidden, NotFound, UserError
 from core.home import Home, current_home
-from core.models import require_role
+from core.models import check_role, require_role
 from core.records import RewardConfig, Role
 from core.reward_limits import violations, weights_of
 from core.reward_rules import RulesFacts, render
 from core.rewards import AffineMap
 from core.scoring import config_row, ensure_reward_config, load_config
-from core.signing import signature
+from core.signing import Proof, prove, signature
 from db import tables as t
 from db.base import utc_now
 from db.engine import read_session, write_session
@@ -112,14 +112,17 @@ def propose(
         return row.version
 
 
-def approve(user_id: int, version: str, *, reason: str, signed_name: str, expected_in_force: str) -> None:
+def approve(user_id: int, version: str, *, reason: str, signed_name: str, expected_in_force: str, proof: Proof | None = None) -> None:
     """Put a proposal in force. The signer is an administrator other than the proposer and types their own name.
 
     `expected_in_force` is the version that the person saw in force. Raises Forbidden, UserError("reward.reason_missing",
     "reward.sign_with_name"), Forbidden("reward.own_proposal"), NotFound("reward.no_such_version"),
-    Conflicting("reward.already_decided", "reward.in_force_changed") and the codes of `violations`.
+    Conflicting("reward.already_decided", "reward.in_force_changed") and the codes of `violations`; as
+    `core.signing.prove`.
     """
+    check_role(user_id, Role.ADMIN)
     reason = _reason(reason)
+    prove(user_id, proof)
     with write_session() as session:
         user = require_role(session.get(t.User, user_id), Role.ADMIN)
         row = _proposal(session, version)
@@ -145,6 +148,7 @@ def approve(user_id: int, version: str, *, reason: str, signed_name: str, expect
 
 def reject(user_id: int, version: str, *, reason: str) -> None:
     """Close a proposal: an administrator, or the proposer who withdraws it. Raises as `approve`."""
+    check_role(user_id, *PROPOSERS)
     reason = _reason(reason)
     with write_session() as session:
         user = require_role(session.get(t.User, user_id), *PROPOSERS)

@@ -21,6 +21,7 @@ from core import audit, promotion
 from core.errors import Conflicting, NotFound, UserError
 from core.models import require_role, serving_version
 from core.sequential import fisher_more_often, log_evidence, share_of_look
+from core.signing import Proof
 from db import tables as t
 from db.base import utc_now
 from db.engine import read_session, write_session
@@ -144,7 +145,7 @@ def open_proposal() -> ProposalShown | None:
         return ProposalShown(row.id, serving.name, target.name, row.finding, row.detail, row.created_at, look.job_id)
 
 
-def accept(user_id: int, proposal_id: int, *, reason: str) -> int:
+def accept(user_id: int, proposal_id: int, *, reason: str, proof: Proof | None = None) -> int:
     """Roll back as proposed, in the name of this person; returns the id of the serving event.
 
     Raises NotFound("release.no_such_proposal"), Conflicting("release.proposal_decided") and as `core.promotion.roll_back`.
@@ -154,7 +155,7 @@ def accept(user_id: int, proposal_id: int, *, reason: str) -> int:
         row = _open(session, proposal_id)
         serving = session.get_one(t.ModelVersion, row.serving_version_id).name
         target = session.get_one(t.ModelVersion, row.target_version_id).name
-    event_id = promotion.roll_back(user_id, target, reason=reason, signed_name=user.display_name, expected_serving=serving)
+    event_id = promotion.roll_back(user_id, target, reason=reason, signed_name=user.display_name, expected_serving=serving, proof=proof)
     with write_session() as session:
         _decide(session, proposal_id, ACCEPTED, user_id, reason, event_id)
     return event_id

@@ -9,12 +9,13 @@ import streamlit as st
 
 from app.i18n import t
 from app.review_widgets import PALETTE, sentences_box, show_ruled, show_side, value_name, verdict_name
-from app.session import require
+from app.session import current_user, require
 from app.widgets import ai_notice, guarded, page_title
 from core.desk import arbitration
 from core.desk.arbitration import OWN, ROWS, Dispute, Ruling
 from core.desk.forms import CRITERION_VALUES
 from core.records import Verdict
+from core.signing import Proof
 
 #: key of each reader's letter; C cannot be a shortcut
 KEYS = {"A": "a", "B": "b", "C": "3"}
@@ -117,7 +118,8 @@ def decide(user_id: int, dispute: Dispute) -> None:
     if st.button(t("arbitration.sign"), type="primary", shortcut="Ctrl+Enter"):
         with guarded():
             ruling = Ruling(state(dispute), reason, own, rewrite)
-            receipt = arbitration.rule(user_id, dispute.conflict_id, dispute.version, ruling)
+            proof = Proof(current_user().session_id)
+            receipt = arbitration.rule(user_id, dispute.conflict_id, dispute.version, ruling, proof=proof)
             st.session_state["arbitration_done"] = t("arbitration.signed", case=dispute.conflict_id, entry=receipt.entry)
             st.session_state.pop("arbitration_row", None)
             st.query_params.clear()

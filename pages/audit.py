@@ -10,6 +10,7 @@ import streamlit as st
 from app.audit_widgets import show_anchors, show_behind, show_entries, show_made, show_overtaken, show_verification
 from app.i18n import t
 from app.session import current_user, language, require
+from app.signing_widgets import ask_proof
 from app.widgets import ai_notice, guarded, page_title
 from core import inspection, lineage
 from core.home import current_home
@@ -42,10 +43,15 @@ def show_pack() -> None:
         )
 
 
-def retract(number: int) -> None:
-    with guarded():
-        made = lineage.retract(require("admin").id, number, reason=str(st.session_state.get("retract_reason", "")))
-        st.success(t("trust.retracted", made=", ".join(one.name for one in made) or t("trust.none")))
+def ask_retraction(number: int) -> None:
+    """Reason and password; what had been made of the decision is told afterwards, with the runs."""
+    st.caption(t("trust.retract_about"))
+    reason = st.text_input(t("trust.reason"), key="retract_reason")
+    proof = ask_proof(current_user(), "retract_password")
+    if st.button(t("trust.retract"), key="retract_now"):
+        with guarded():
+            made = lineage.retract(require("admin").id, number, reason=reason, proof=proof)
+            st.success(t("trust.retracted", made=", ".join(one.name for one in made) or t("trust.none")))
 
 
 def show_lineage() -> None:
@@ -64,9 +70,7 @@ def show_lineage() -> None:
                 show_made(lineage.made_of_decision(int(number)))
                 if current_user().role == "admin":
                     with st.expander(t("trust.retract")):
-                        st.caption(t("trust.retract_about"))
-                        st.text_input(t("trust.reason"), key="retract_reason")
-                        st.button(t("trust.retract"), on_click=retract, args=(int(number),))
+                        ask_retraction(int(number))
     st.subheader(t("trust.overtaken_title"), anchor=False)
     show_overtaken(lineage.all_overtaken())
 

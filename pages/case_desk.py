@@ -33,7 +33,7 @@ def screen() -> None:
     with guarded():
         person = require("clinician")
         post = st.session_state.pop(POST, None)
-        reply = mailbox.deliver(person.id, person.language, post, open_case=None if post else linked_case())
+        reply = mailbox.deliver(person.id, person.language, post, open_case=None if post else linked_case(), session_id=person.session_id)
     desk.mount(reply, receive)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -10,7 +11,10 @@ from sqlalchemy.orm import Session
 from core.completions import split_completion
 from core.datasets import NewSample, content_hash
 from core.records import Language, Message, Risk, Split
+from core.signing import Proof
 from db import tables as t
+from db.base import utc_now
+from db.engine import write_session
 
 _number = count(1)
 
@@ -21,6 +25,15 @@ def user(session: Session, role: str = "clinician", **values: Any) -> t.User:
     session.add(row)
     session.flush()
     return row
+
+
+def proof(user_id: int) -> Proof:
+    """A fresh sign-in of the account, to sign with: its password was typed just now."""
+    with write_session() as session:
+        row = t.LoginSession(token_hash=f"proof {next(_number)}", user_id=user_id, expires_at=utc_now() + timedelta(hours=1))
+        session.add(row)
+        session.flush()
+        return Proof(row.id)
 
 
 def dataset(session: Session, **values: Any) -> t.Dataset:

@@ -29,4 +29,4 @@ class Post(BaseModel):
 @router.post("/desk")
 def post_desk(post: Post, person: Reviewer) -> dict[str, Any]:
     """Handle the messages in order, each in a transaction of its own, and return `acks`, `queue`, `cases` and `reveals`."""
-    return deliver(person.id, person.language, post.model_dump())
+    return deliver(person.id, person.language, post.model_dump(), session_id=person.session_id)

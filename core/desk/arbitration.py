@@ -26,6 +26,7 @@ from core.errors import Conflicting, Forbidden, UserError
 from core.i18n import translate
 from core.importing.duplicates import shingles
 from core.records import ConflictStatus, Language, Verdict
+from core.signing import Proof, prove_at_desk
 from db import tables as t
 from db.engine import read_session, write_session
 
@@ -170,15 +171,19 @@ def scores(user_id: int, conflict_id: int) -> dict[str, Any]:
         }
 
 
-def rule(user_id: int, conflict_id: int, version: int, ruling: Ruling, *, client_id: str | None = None) -> adjudication.Receipt:
+def rule(
+    user_id: int, conflict_id: int, version: int, ruling: Ruling, *, client_id: str | None = None, proof: Proof | None = None
+) -> adjudication.Receipt:
     """Sign the ruling and close the case. A repeat with the same `client_id` is answered with the first receipt.
 
     Raises Conflicting("arbitration.changed") when somebody ruled or corrected meanwhile, Forbidden("arbitration.not_yours"),
-    UserError("arbitration.side_missing", "arbitration.reason_needed", "desk.verdict_unknown", "desk.field_unknown").
+    UserError("arbitration.side_missing", "arbitration.reason_needed", "desk.verdict_unknown", "desk.field_unknown"), and as
+    `core.signing.prove_at_desk`.
     """
     decision = adjudication.Decision(conflict_id, client_id or secrets.token_urlsafe(12), {}, None, version)
     with write_session() as session:
         user = reviewer(session, user_id)
+        prove_at_desk(session, user_id, proof)
         if repeat := adjudication.repeated(session, user_id, decision):
             return repeat
         conflict = get_case(session, conflict_id)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
 from core.completions import sentences
@@ -119,6 +119,8 @@ def history(session: Session, conflict_id: int, *, only_user: int | None = None)
         query = query.where(t.Adjudication.user_id == only_user)
     rows = session.execute(query.where(t.Adjudication.conflict_id == conflict_id).order_by(t.Adjudication.id)).all()
     superseded = {row.supersedes_id for row, _ in rows if row.supersedes_id}
+    gone = select(t.Retraction.adjudication_id).where(t.Retraction.adjudication_id.in_([row.id for row, _ in rows]))
+    superseded.update(session.scalars(gone))
     entries = _audit_entries(session, [row.id for row, _ in rows])
     return [
         {
@@ -171,9 +173,14 @@ def is_disputed(conflict: t.Conflict) -> bool:
     return conflict.kind in ("score_gap", "safety_disagreement")
 
 
+def stands() -> ColumnElement[bool]:
+    """The decision has not been retracted."""
+    return ~exists().where(t.Retraction.adjudication_id == t.Adjudication.id)
+
+
 def last_signed(session: Session, conflict_id: int) -> t.Adjudication | None:
     """The current decision of a case."""
-    query = select(t.Adjudication).where(t.Adjudication.conflict_id == conflict_id, t.Adjudication.stage == "signed")
+    query = select(t.Adjudication).where(t.Adjudication.conflict_id == conflict_id, t.Adjudication.stage == "signed", stands())
     return session.scalar(query.order_by(t.Adjudication.id.desc()).limit(1))
 
 
@@ -188,7 +195,9 @@ def status_after(verdict: str | None, reason: str | None) -> str:
 
 def resting_status(session: Session, conflict_id: int) -> str:
     """The status of a case that nobody holds, from its last signed or skipped row."""
-    query = select(t.Adjudication).where(t.Adjudication.conflict_id == conflict_id, t.Adjudication.stage.in_(("signed", "skipped")))
+    query = select(t.Adjudication).where(
+        t.Adjudication.conflict_id == conflict_id, t.Adjudication.stage.in_(("signed", "skipped")), stands()
+    )
     last = session.scalar(query.order_by(t.Adjudication.id.desc()).limit(1))
     if last is None:
         return ConflictStatus.OPEN.value
@@ -201,7 +210,7 @@ def resting_status(session: Session, conflict_id: int) -> str:
 def _waits_for_more(session: Session, conflict: t.Conflict) -> bool:
     """Fewer people have signed than the case is to have readers."""
     signed = select(func.count(func.distinct(t.Adjudication.user_id))).where(
-        t.Adjudication.conflict_id == conflict.id, t.Adjudication.stage == "signed", t.Adjudication.role == "reader"
+        t.Adjudication.conflict_id == conflict.id, t.Adjudication.stage == "signed", t.Adjudication.role == "reader", stands()
     )
     return conflict.overlap > 1 and (session.scalar(signed) or 0) < conflict.overlap
 

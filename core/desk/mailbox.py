@@ -29,6 +29,7 @@ from core.errors import Conflicting, NotFound, Unavailable, UserError
 from core.home import current_home
 from core.i18n import catalogue, error_text, translate
 from core.records import ConflictStatus
+from core.signing import Proof
 from db import tables as t
 from db.base import utc_now
 from db.engine import read_session
@@ -60,8 +61,11 @@ DECISIONS: dict[str, Callable[[int, Decision], Receipt]] = {
 }
 
 
-def deliver(user_id: int, language: str, posted: Mapping[str, Any] | None = None, *, open_case: int | None = None) -> dict[str, Any]:
-    """Handle what the browser posted ({messages, view}) and say what it should show. `open_case` is a deep link.
+def deliver(
+    user_id: int, language: str, posted: Mapping[str, Any] | None = None, *, open_case: int | None = None, session_id: int = 0
+) -> dict[str, Any]:
+    """Handle what the browser posted ({messages, view}) and say what it should show. `open_case` is a deep link; `session_id` the
+    sign-in that posts (0: a program's token, which signs nothing).
 
     Raises Forbidden when the person may not review (any more); a refused message is an answer in `acks`, not an exception.
     """
@@ -69,7 +73,7 @@ def deliver(user_id: int, language: str, posted: Mapping[str, Any] | None = None
         name = lease.reviewer(session, user_id).display_name
     posted = posted if isinstance(posted, Mapping) else {}
     messages = posted.get("messages")
-    acks = [_answer(user_id, language, m) for m in (messages if isinstance(messages, list) else [])[:MAX_MESSAGES]]
+    acks = [_answer(user_id, language, m, session_id) for m in (messages if isinstance(messages, list) else [])[:MAX_MESSAGES]]
     reply: dict[str, Any] = {"now": utc_now().isoformat(), "acks": acks, "language": language}
     try:
         with read_session() as session:
@@ -79,7 +83,7 @@ def deliver(user_id: int, language: str, posted: Mapping[str, Any] | None = None
     return reply
 
 
-def _answer(user_id: int, language: str, message: Any) -> dict[str, Any]:
+def _answer(user_id: int, language: str, message: Any, session_id: int) -> dict[str, Any]:
     """Do one message. `ok` with what was asked for, or the sentence that says why not; `retry` asks the browser to keep it."""
     if not isinstance(message, Mapping):
         message = {}
@@ -88,7 +92,7 @@ def _answer(user_id: int, language: str, message: Any) -> dict[str, Any]:
     try:
         if not _is_id(case):
             raise UserError("desk.field_unknown", field="case")
-        return ack | {"ok": True} | _do(user_id, language, str(kind), case, message)
+        return ack | {"ok": True} | _do(user_id, language, str(kind), case, message, session_id)
     except UserError as error:
         shown = {"current": error.params["current"]} if "current" in error.params else {}
         if isinstance(error, Conflicting) and kind in ("commit", "sign") and _is_id(case):
@@ -110,13 +114,14 @@ def _keep(user_id: int, case: int, form: Any) -> dict[str, Any]:
     return {key: form[key] for key in forms.WORDS if form.get(key)}
 
 
-def _do(user_id: int, language: str, kind: str, case: int, message: Mapping[str, Any]) -> dict[str, Any]:
+def _do(user_id: int, language: str, kind: str, case: int, message: Mapping[str, Any], session_id: int) -> dict[str, Any]:
     token = str(message.get("lease_token") or "")
     form = message.get("form")
     form = form if isinstance(form, Mapping) else {}
     if kind in DECISIONS:
         version = message.get("version")
-        decision = Decision(case, str(message.get("id")), form, token, version if isinstance(version, int) else None)
+        proof = Proof(session_id)
+        decision = Decision(case, str(message.get("id")), form, token, version if isinstance(version, int) else None, proof)
         receipt = DECISIONS[kind](user_id, decision)
         return _jsonable(asdict(receipt)) | {"at": receipt.saved_at.isoformat()}
     if kind == "claim":

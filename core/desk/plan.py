@@ -14,8 +14,9 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from core import audit
+from core.desk.cases import stands
 from core.desk.routing import Next, Reading, what_next
-from core.errors import Conflicting, NotFound, UserError
+from core.errors import Conflicting, Forbidden, NotFound, UserError
 from core.records import ConflictStatus, Role, Verdict
 from db import tables as t
 from db.base import utc_now
@@ -82,7 +83,7 @@ def has_read(session: Session, user_id: int, conflict: t.Conflict) -> bool:
 
 def readings(session: Session, conflict_id: int) -> list[Reading]:
     """Each reader's blind and current signed verdict, in the order of their first signatures."""
-    rows = session.scalars(select(t.Adjudication).where(t.Adjudication.conflict_id == conflict_id).order_by(t.Adjudication.id))
+    rows = session.scalars(select(t.Adjudication).where(t.Adjudication.conflict_id == conflict_id, stands()).order_by(t.Adjudication.id))
     blind: dict[int, str] = {}
     signed: dict[int, t.Adjudication] = {}
     for row in rows:
@@ -148,6 +149,22 @@ def pull_stop_cord(session: Session, conflict: t.Conflict) -> None:
         conflict.version += 1
 
 
+def reopen(session: Session, conflict: t.Conflict, retracted: t.Adjudication) -> bool:
+    """After a retraction: the seat is free again, and unless a ruling stands the case waits for somebody to decide it anew.
+
+    Returns whether the case is open now. A retracted ruling sends it back to arbitration.
+    """
+    for seat in session.scalars(select(t.Assignment).where(t.Assignment.adjudication_id == retracted.id)):
+        seat.adjudication_id = None
+    if _has_ruling(session, conflict.id):
+        return False
+    conflict.status = ConflictStatus.OPEN.value
+    conflict.claimed_by = conflict.lease_token = conflict.lease_expires_at = None
+    conflict.version += 1
+    conflict.arbitration_at = utc_now() if retracted.role == "arbiter" else None
+    return True
+
+
 def assign(by: int, conflict_id: int, seat: int, *, user_id: int | None = None, speciality: str | None = None) -> None:
     """An administrator gives a free seat to somebody else, to a speciality, or to all.
 
@@ -155,8 +172,10 @@ def assign(by: int, conflict_id: int, seat: int, *, user_id: int | None = None, 
     """
     with write_session() as session:
         actor = session.get(t.User, by)
+        if actor is None or not actor.is_active or actor.role != Role.ADMIN:
+            raise Forbidden("forbidden", role=actor.role if actor else "")
         row = session.scalar(select(t.Assignment).where(t.Assignment.conflict_id == conflict_id, t.Assignment.seat == seat))
-        if row is None or actor is None or actor.role != Role.ADMIN:
+        if row is None:
             raise NotFound("desk.no_such_seat", case=conflict_id, seat=seat)
         if row.adjudication_id is not None:
             raise Conflicting("desk.seat_taken", seat=seat)
@@ -221,5 +240,5 @@ def _others(session: Session, user_ids: Sequence[int]) -> list[int]:
 
 
 def _has_ruling(session: Session, conflict_id: int) -> bool:
-    query = select(t.Adjudication.id).where(t.Adjudication.conflict_id == conflict_id, t.Adjudication.role == "arbiter").limit(1)
+    query = select(t.Adjudication.id).where(t.Adjudication.conflict_id == conflict_id, t.Adjudication.role == "arbiter", stands()).limit(1)
     return session.scalar(query) is not None

@@ -16,6 +16,7 @@ from core.promotion import history
 from db import tables as t
 from db.base import utc_now
 from db.engine import read_session, write_session
+from tests import factories
 from tests.bench.fake_endpoint import FakeEndpoint
 from tests.bench.test_promotion import evaluate, go, person, serving, version
 
@@ -40,11 +41,15 @@ def closed_gate(home: Home) -> int:
 
 
 def ask(user: int, name: str = "v2", **values: Any) -> int:
-    return request_override(user, name, **{"reason": WHY, "signed_name": "Li Na", "expected_serving": "v1", **values})
+    return request_override(
+        user, name, **{"proof": factories.proof(user), "reason": WHY, "signed_name": "Li Na", "expected_serving": "v1", **values}
+    )
 
 
 def second(user: int, request: int, name: str = "Dr Wu", **values: Any) -> int:
-    return countersign(user, request, **{"reason": "read both cases, agreed", "signed_name": name, **values})
+    return countersign(
+        user, request, **{"proof": factories.proof(user), "reason": "read both cases, agreed", "signed_name": name, **values}
+    )
 
 
 def test_the_first_signature_serves_nothing_and_the_second_promotes_with_both_on_record(closed_gate: int) -> None:

@@ -65,7 +65,9 @@ def closed(user: int, name: str) -> dict[str, str]:
 
 
 def go(user: int, name: str, expected: str | None = None, **values: Any) -> int:
-    return promote(user, name, **{"reason": REASON, "signed_name": "Li Na", "expected_serving": expected, **values})
+    return promote(
+        user, name, **{"proof": factories.proof(user), "reason": REASON, "signed_name": "Li Na", "expected_serving": expected, **values}
+    )
 
 
 def test_the_first_promotion_needs_an_evaluation_but_no_baseline(home: Home) -> None:
@@ -260,7 +262,7 @@ def test_changed_or_missing_weights_close_the_gate_and_stop_a_roll_back(home: Ho
     (folder / "adapter_model.safetensors").write_bytes(b"tampered")
     assert closed(user, "v1")["weights"] == "found_weights_changed"
     with pytest.raises(UserError, match="weights_not_intact"):
-        roll_back(user, "v1", reason=REASON, signed_name="Li Na", expected_serving="v2")
+        roll_back(user, "v1", reason=REASON, signed_name="Li Na", expected_serving="v2", proof=factories.proof(user))
     (folder / "adapter_model.safetensors").unlink()
     assert closed(user, "v1")["weights"] == "found_weights_missing"
     assert serving() == "v2"
@@ -281,7 +283,7 @@ def test_one_press_back_to_who_served_before_whatever_the_gates_say(home: Home) 
         safety.file_case(
             session, factories.completion(session, model_version_id=row.id), reporter=session.get_one(t.User, user), origin="desk"
         )
-    roll_back(user, "v4", reason="v5 fails at night", signed_name=" li  na ", expected_serving="v5")
+    roll_back(user, "v4", reason="v5 fails at night", signed_name=" li  na ", expected_serving="v5", proof=factories.proof(user))
     assert serving() == "v4"
     with read_session() as session:
         newest = history(session)[0]
@@ -299,7 +301,7 @@ def test_going_back_to_a_version_that_never_served_is_refused(home: Home) -> Non
     evaluate("v1")
     go(user, "v1")
     with pytest.raises(UserError, match="never_served"):
-        roll_back(user, "v2", reason=REASON, signed_name="Li Na", expected_serving="v1")
+        roll_back(user, "v2", reason=REASON, signed_name="Li Na", expected_serving="v1", proof=factories.proof(user))
 
 
 @pytest.mark.parametrize("reason", ["", "   ", "ok"])

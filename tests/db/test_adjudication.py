@@ -50,9 +50,14 @@ def commit(user_id: int, case: int, client_id: str = "client-blind", **values: A
     return claim, adjudication.commit_blind(user_id, decision(claim, client_id, **values))
 
 
+def signed_by(user_id: int, decision: Decision) -> Receipt:
+    """Signed within a fresh sign-in of that person."""
+    return adjudication.sign(user_id, replace(decision, proof=factories.proof(user_id)))
+
+
 def sign(user_id: int, case: int, client_id: str = "client-sign", **values: Any) -> Receipt:
     claim, receipt = commit(user_id, case, f"{client_id}-blind")
-    return adjudication.sign(user_id, replace(decision(claim, client_id, **values), version=receipt.version))
+    return signed_by(user_id, replace(decision(claim, client_id, **values), version=receipt.version))
 
 
 def rows(case: int) -> list[t.Adjudication]:
@@ -195,7 +200,7 @@ def test_other_roles_decide_nothing(home: Home, role: str) -> None:
         lambda: lease.claim(user_id, case),
         lambda: lease.save_draft(user_id, case, {"a": 1}),
         lambda: adjudication.commit_blind(user_id, Decision(case, "client-0001", form())),
-        lambda: adjudication.sign(user_id, Decision(case, "client-0001", form())),
+        lambda: signed_by(user_id, Decision(case, "client-0001", form())),
         lambda: adjudication.skip(user_id, Decision(case, "client-0001", form(reason="not_my_field"))),
         lambda: adjudication.stop_cord(user_id, Decision(case, "client-0001", form())),
     ]
@@ -256,7 +261,7 @@ def test_a_resent_decision_is_stored_once_with_the_same_receipt(people: tuple[in
     assert again.is_repeat
     assert (again.saved_at, again.entry, again.adjudication_id) == (first.saved_at, first.entry, first.adjudication_id)
     signed = replace(decision(claim, "client-signed"), version=first.version)
-    once, twice = adjudication.sign(people[0], signed), adjudication.sign(people[0], signed)
+    once, twice = signed_by(people[0], signed), signed_by(people[0], signed)
     assert (once.entry, once.saved_at) == (twice.entry, twice.saved_at)
     assert len(rows(case)) == count(t.AuditEntry) == 2
 
@@ -300,7 +305,7 @@ def test_blind_comes_first_and_only_once(people: tuple[int, int]) -> None:
     case = make_case()
     claim = lease.claim(people[0], case)
     with pytest.raises(Conflicting, match="blind_first"):
-        adjudication.sign(people[0], decision(claim, "client-0001"))
+        signed_by(people[0], decision(claim, "client-0001"))
     receipt = adjudication.commit_blind(people[0], decision(claim, "client-0002"))
     with pytest.raises(Conflicting, match="already_committed"):
         adjudication.commit_blind(people[0], replace(decision(claim, "client-0003"), version=receipt.version))
@@ -420,7 +425,7 @@ def test_a_fresh_signature_is_corrected_by_a_new_row(people: tuple[int, int]) ->
     case = make_case()
     first = sign(people[0], case, rewritten_answer="Call an ambulance.")
     values = form(who_was_right="teacher", rewritten_answer="Call an ambulance now.", supersedes_id=first.adjudication_id)
-    second = adjudication.sign(people[0], Decision(case, "client-correct", values, None, first.version))
+    second = signed_by(people[0], Decision(case, "client-correct", values, None, first.version))
     assert [row.stage for row in rows(case)] == ["blind", "signed", "signed"]
     assert rows(case)[-1].supersedes_id == first.adjudication_id
     with read_session() as session:
@@ -433,12 +438,12 @@ def test_a_signature_is_not_corrected_late_or_by_others(people: tuple[int, int])
     first = sign(people[0], case)
     values = form(supersedes_id=first.adjudication_id)
     with pytest.raises(Conflicting, match="too_late_to_correct"):
-        adjudication.sign(people[1], Decision(case, "client-other", values, None, first.version))
+        signed_by(people[1], Decision(case, "client-other", values, None, first.version))
     with write_session() as session:
         late = utc_now() - timedelta(minutes=adjudication.CORRECTION_MINUTES, seconds=1)
         session.execute(update(t.Adjudication).values(created_at=late))
     with pytest.raises(Conflicting, match="too_late_to_correct"):
-        adjudication.sign(people[0], Decision(case, "client-late", values, None, first.version))
+        signed_by(people[0], Decision(case, "client-late", values, None, first.version))
     assert len(rows(case)) == 2
 
 

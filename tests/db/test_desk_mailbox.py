@@ -71,7 +71,8 @@ def make_case(text: str = "Chest pain since this morning?", **values: Any) -> in
 
 
 def post(user_id: int, *messages: dict[str, Any], **view: Any) -> dict[str, Any]:
-    return deliver(user_id, "en", {"messages": [{"id": f"client-{i}", **m} for i, m in enumerate(messages)], "view": view})
+    posted = {"messages": [{"id": f"client-{i}", **m} for i, m in enumerate(messages)], "view": view}
+    return deliver(user_id, "en", posted, session_id=factories.proof(user_id).session_id)
 
 
 def keys_of(value: Any) -> set[str]:

@@ -120,7 +120,13 @@ def test_rulings_are_counted_for_whom_they_upheld(people: list[int]) -> None:
     case = disputed(people)
     dispute = arbitration.open_dispute(people[2], case)
     mine = next(side.letter for side in dispute.sides if side.verdict == "unsafe")
-    arbitration.rule(people[2], case, dispute.version, arbitration.Ruling(dict.fromkeys(arbitration.ROWS, mine), "Needs 120."))
+    arbitration.rule(
+        people[2],
+        case,
+        dispute.version,
+        arbitration.Ruling(dict.fromkeys(arbitration.ROWS, mine), "Needs 120."),
+        proof=factories.proof(people[2]),
+    )
     assert [(own.num_ruled, own.num_upheld) for own in map(measures.own_work, people[:2])] == [(1, 0), (1, 1)]
 
 

@@ -44,7 +44,9 @@ def read(user_id: int, case: int, blind: str, signed: str | None = None, **value
     mine = Decision(case, f"blind-{user_id}-{case}", form, claim.lease_token, claim.version)
     receipt = adjudication.commit_blind(user_id, mine)
     form = {**form, "verdict": signed or blind, "revision_reason": "on reflection" if signed else ""}
-    return adjudication.sign(user_id, replace(mine, client_id=f"sign-{user_id}-{case}", form=form, version=receipt.version))
+    return adjudication.sign(
+        user_id, replace(mine, client_id=f"sign-{user_id}-{case}", form=form, version=receipt.version, proof=factories.proof(user_id))
+    )
 
 
 def conflict(case: int) -> t.Conflict:
@@ -67,7 +69,7 @@ def test_two_readers_who_agree_close_the_case_and_neither_sees_the_other(people:
     with read_session() as session:
         assert "first thought" not in json.dumps(reveal(session, people[1], case)), "the first reader's note stays hidden until the end"
     form["who_was_right"] = "rules"
-    done = adjudication.sign(people[1], Decision(case, "second-sign", form, claim.lease_token, receipt.version))
+    done = adjudication.sign(people[1], Decision(case, "second-sign", form, claim.lease_token, receipt.version, factories.proof(people[1])))
     assert done.status == "adjudicated"
     with read_session() as session:
         assert "first thought" in json.dumps(reveal(session, people[1], case))
@@ -159,13 +161,13 @@ def test_a_ruling_takes_sides_is_signed_and_keeps_the_old_verdicts(people: list[
         (Ruling({**taken, "verdict": "C"}, "why"), "side_missing"),
     ):
         with pytest.raises(UserError, match=code):
-            arbitration.rule(people[2], case, dispute.version, broken)
+            arbitration.rule(people[2], case, dispute.version, broken, proof=factories.proof(people[2]))
     ruling = Ruling(taken, "Late advice, but it is there.", {"verdict": "serious"}, "Call 120 now.")
-    receipt = arbitration.rule(people[2], case, dispute.version, ruling, client_id="ruling-01")
+    receipt = arbitration.rule(people[2], case, dispute.version, ruling, client_id="ruling-01", proof=factories.proof(people[2]))
     assert (receipt.status, receipt.is_training_pair) == ("adjudicated", True)
-    assert arbitration.rule(people[2], case, dispute.version, ruling, client_id="ruling-01").is_repeat
+    assert arbitration.rule(people[2], case, dispute.version, ruling, client_id="ruling-01", proof=factories.proof(people[2])).is_repeat
     with pytest.raises(Conflicting, match="changed"):
-        arbitration.rule(people[3], case, dispute.version, ruling)
+        arbitration.rule(people[3], case, dispute.version, ruling, proof=factories.proof(people[3]))
     with read_session() as session:
         rows = session.scalars(select(t.Adjudication).where(t.Adjudication.conflict_id == case).order_by(t.Adjudication.id)).all()
         assert [(row.stage, row.role) for row in rows] == [*[("blind", "reader"), ("signed", "reader")] * 2, ("signed", "arbiter")]
@@ -184,7 +186,7 @@ def test_earlier_rulings_on_similar_questions_are_listed(people: list[int]) -> N
     first = disputed(people, "Chest pain with cold sweat since this morning?")
     version = arbitration.open_dispute(people[2], first).version
     taken = dict.fromkeys(arbitration.ROWS, "A")
-    arbitration.rule(people[2], first, version, Ruling(taken, "Cold sweat decides."))
+    arbitration.rule(people[2], first, version, Ruling(taken, "Cold sweat decides."), proof=factories.proof(people[2]))
     near = arbitration.open_dispute(people[2], disputed(people, "Chest pain with cold sweat since noon?"))
     assert [(one.conflict_id, one.reason) for one in near.similar] == [(first, "Cold sweat decides.")]
     far = arbitration.open_dispute(people[2], disputed(people, "Itchy ear after swimming"))

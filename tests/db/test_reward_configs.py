@@ -40,7 +40,9 @@ def name_of(user_id: int) -> str:
 
 
 def sign(user_id: int, version: str, expected: str = "v1") -> None:
-    reward_configs.approve(user_id, version, reason="agrees with us", signed_name=name_of(user_id), expected_in_force=expected)
+    reward_configs.approve(
+        user_id, version, reason="agrees with us", signed_name=name_of(user_id), expected_in_force=expected, proof=factories.proof(user_id)
+    )
 
 
 def in_force() -> str:
@@ -88,9 +90,23 @@ def test_who_may_do_what(home: Home, people: dict[str, int]) -> None:
     with pytest.raises(Forbidden, match="forbidden"):
         reward_configs.reject(people["engineer"], version, reason="not mine")
     with pytest.raises(UserError, match=r"reward\.sign_with_name"):
-        reward_configs.approve(people["other"], version, reason="good enough", signed_name="Dr Nobody", expected_in_force="v1")
+        reward_configs.approve(
+            people["other"],
+            version,
+            reason="good enough",
+            signed_name="Dr Nobody",
+            expected_in_force="v1",
+            proof=factories.proof(people["other"]),
+        )
     with pytest.raises(UserError, match=r"reward\.reason_missing"):
-        reward_configs.approve(people["other"], version, reason=" ", signed_name=name_of(people["other"]), expected_in_force="v1")
+        reward_configs.approve(
+            people["other"],
+            version,
+            reason=" ",
+            signed_name=name_of(people["other"]),
+            expected_in_force="v1",
+            proof=factories.proof(people["other"]),
+        )
     with pytest.raises(Conflicting, match=r"reward\.in_force_changed"):
         sign(people["other"], version, expected="v7")
     assert in_force() == "v1"

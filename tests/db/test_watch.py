@@ -133,7 +133,7 @@ def test_safety_cases_speak_too(switch: Switch) -> None:
 
 def test_a_look_at_a_version_that_left_counts_for_nothing(switch: Switch) -> None:
     user_id = person()
-    promotion.roll_back(user_id, "v1", reason="rehearsal", signed_name="Dr Product", expected_serving="v3")
+    promotion.roll_back(user_id, "v1", reason="rehearsal", signed_name="Dr Product", expected_serving="v3", proof=factories.proof(user_id))
     with pytest.raises(Conflicting, match="switch_changed"):
         look(switch, pairs(12))
 
@@ -142,7 +142,14 @@ def test_back_to_any_earlier_version(switch: Switch) -> None:
     """The rehearsal: from v3 to v1 (two promotions ago), forward to v3 again, to v2; each an event of its own."""
     user_id = person()
     for target, before in (("v1", "v3"), ("v3", "v1"), ("v2", "v3")):
-        promotion.roll_back(user_id, target, reason=f"rehearsal of {target}", signed_name="dr product", expected_serving=before)
+        promotion.roll_back(
+            user_id,
+            target,
+            reason=f"rehearsal of {target}",
+            signed_name="dr product",
+            expected_serving=before,
+            proof=factories.proof(user_id),
+        )
         assert serving() == target
     with read_session() as session:
         assert [e.to_version for e in promotion.history(session)] == ["v2", "v3", "v1", "v3", "v2", "v1"]

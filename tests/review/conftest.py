@@ -47,6 +47,8 @@ def sign_case(home: Home) -> SignCase:
         form = {"verdict": "minor", "dwell_ms": 900, "who_was_right": "rules", **values}
         blind = Decision(case, f"blind-{next(_number):04}", form, claim.lease_token, claim.version)
         receipt = adjudication.commit_blind(user_id, blind)
-        return adjudication.sign(user_id, replace(blind, client_id=f"signed-{next(_number):04}", version=receipt.version))
+        return adjudication.sign(
+            user_id, replace(blind, client_id=f"signed-{next(_number):04}", version=receipt.version, proof=factories.proof(user_id))
+        )
 
     return run

@@ -14,12 +14,13 @@ from core.desk import lease, mailbox
 from db import tables as t
 from db.base import utc_now
 from db.engine import read_session, write_session
+from tests import factories
 from tests.review.conftest import SignCase
 
 
 def say(user_id: int, **message: Any) -> dict[str, Any]:
     ack: dict[str, Any]
-    (ack,) = mailbox.deliver(user_id, "en", {"messages": [message]})["acks"]
+    (ack,) = mailbox.deliver(user_id, "en", {"messages": [message]}, session_id=factories.proof(user_id).session_id)["acks"]
     return ack
 
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from core import accounts, passwords, signing
 from core.accounts import Person
-from core.errors import UserError
+from core.desk.mailbox import deliver
+from core.errors import Forbidden, UserError
 from core.home import Home, open_home
 from core.settings import ROOT
+from core.signing import Proof
 from db import tables as t
-from db.engine import read_session
+from db.base import utc_now
+from db.engine import read_session, write_session
+from tests import factories
 
 PASSWORD = "a calm morning round"
 #: files in which the action is a variable: what it can be
@@ -108,8 +114,10 @@ def test_signing_asks_for_the_password_each_time_unless_the_setting_lets_a_recen
     assert strict.settings.signing_password_minutes == 0
     assert signing.needs_password(person)
     with pytest.raises(UserError, match=r"trust\.wrong_signing_password"):
-        signing.confirm(person, "wrong wrong wrong")
-    signing.confirm(person, PASSWORD)
+        signing.prove(person.id, Proof(person.session_id, "wrong wrong wrong"))
+    with pytest.raises(UserError, match=r"trust\.password_needed"):
+        signing.prove(person.id, Proof(person.session_id))
+    signing.prove(person.id, Proof(person.session_id, PASSWORD))
     assert signing.needs_password(person), "the next signature asks again"
     assert len(in_chain("sign_in_failed")) == 1
     with read_session() as session:
@@ -118,3 +126,32 @@ def test_signing_asks_for_the_password_each_time_unless_the_setting_lets_a_recen
     assert said["name"] == "Li Na"
     assert said["meaning"] == "I, Li Na, approve that this version answers people."
     assert said["at"].endswith("+00:00")
+
+
+def test_nothing_is_signed_without_the_signers_own_open_sign_in(home: Home, person: Person) -> None:
+    other = accounts.create_user("wu", "Wu Fang", "clinician", by=None)
+    for proof in (None, Proof(0), Proof(0, PASSWORD), factories.proof(other), Proof(999, PASSWORD)):
+        with pytest.raises(Forbidden, match=r"trust\.proof_missing"):
+            signing.prove(person.id, proof)
+    accounts.sign_out(person.session_id, person)
+    with pytest.raises(Forbidden, match=r"trust\.proof_missing"):
+        signing.prove(person.id, Proof(person.session_id, PASSWORD))
+
+
+def test_a_verdict_is_signed_within_the_hours_of_the_setting_and_never_by_a_program(home: Home) -> None:
+    with write_session() as session:
+        doctor, case = factories.user(session).id, factories.conflict(session, kind="control").id
+    claim = {"id": "claim-01", "type": "claim", "case": case, "lease_token": "window-one"}
+    form = {"verdict": "minor", "dwell_ms": 800}
+
+    def say(kind: str, version: int, session_id: int) -> dict[str, Any]:
+        message = {**claim, "id": f"{kind}-{session_id:04}", "type": kind, "version": version, "form": form}
+        return deliver(doctor, "en", {"messages": [message]}, session_id=session_id)["acks"][0]
+
+    fresh, old = factories.proof(doctor).session_id, factories.proof(doctor).session_id
+    with write_session() as session:
+        session.get_one(t.LoginSession, old).created_at = utc_now() - timedelta(minutes=home.settings.desk_signing_minutes)
+    version = say("commit", say("claim", 0, 0)["version"], 0)["version"]
+    assert say("sign", version, 0)["code"] == "trust.proof_missing"
+    assert say("sign", version, old)["code"] == "desk.sign_in_again"
+    assert say("sign", version, fresh)["ok"]

@@ -113,13 +113,13 @@ def test_from_an_answer_to_dataset_reward_teacher_people_and_guideline(life: Lif
 def test_a_retracted_decision_lists_its_runs_and_teaches_nothing_new(life: Life) -> None:
     assert load().decisions == (life.decision,)
     with pytest.raises(UserError, match=r"trust\.reason_missing"):
-        lineage.retract(life.clinician, life.decision, reason=" ")
+        lineage.retract(life.clinician, life.decision, reason=" ", proof=factories.proof(life.clinician))
     with pytest.raises(Forbidden):
-        lineage.retract(life.other, life.decision, reason="not mine at all")
-    found = lineage.retract(life.clinician, life.decision, reason="wrong patient's notes")
+        lineage.retract(life.other, life.decision, reason="not mine at all", proof=factories.proof(life.other))
+    found = lineage.retract(life.clinician, life.decision, reason="wrong patient's notes", proof=factories.proof(life.clinician))
     assert life.trained in {one.name for one in found}
     with pytest.raises(Conflicting):
-        lineage.retract(life.admin, life.decision, reason="once more")
+        lineage.retract(life.admin, life.decision, reason="once more", proof=factories.proof(life.admin))
     assert load().decisions == ()
     with pytest.raises(UserError, match=r"exports\.nothing"):
         service.make(life.admin, "kto", "jsonl")
