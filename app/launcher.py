@@ -206,7 +206,7 @@ class Launcher:
             return _log_file(self.home.logs / f"{child.name}.log")
         except OSError as error:
             self.say(f"the log of {child.name} cannot be written ({error.strerror}); it runs without one")
-            return open(os.devnull, "wb")  # noqa: SIM115 - the caller closes it
+            return open(os.devnull, "wb")
 
     def _write_processes(self) -> None:
         running = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import random
 import shutil
 import time
@@ -131,7 +132,10 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int
     target = folder / f"step-{step:07d}"
     scratch = folder / f".step-{step:07d}.{os.getpid()}"
     scratch.mkdir(parents=True)
-    torch.save({"step": step, **state}, scratch / "state.pt")
+    with (scratch / "state.pt").open("wb") as file:
+        torch.save({"step": step, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut after the rename leaves a checkpoint of the right name and no content
     if target.exists():
         shutil.rmtree(target)
     scratch.replace(target)
@@ -140,9 +144,18 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint's state, or None."""
-    found = sorted(folder.glob("step-*/state.pt"))
-    return torch.load(found[-1], map_location="cpu", weights_only=True) if found else None
+    """The newest checkpoint's state that can be read, or None. A damaged one is set aside and said; the one before it is kept for this."""
+    for found in sorted(folder.glob("step-*/state.pt"), reverse=True):
+        try:
+            state: dict[str, Any] = torch.load(found, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+            print(
+                f"checkpoint {found.parent.name} is damaged ({str(error).splitlines()[0][:120]}); going on from the one before", flush=True
+            )
+            found.parent.replace(folder / f"damaged-{found.parent.name}-{os.getpid()}")
+            continue
+        return state
+    return None
 
 
 def adapter_tensors(policy: Policy, adapter: str) -> dict[str, Tensor]:

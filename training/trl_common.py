@@ -11,9 +11,11 @@ Called by training.sft (engine trl), training.trl_grpo, training.preferences.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +178,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]
         folder = self.run.checkpoints / f"checkpoint-{state.global_step}"
         try:
             torch.save(self.state_dict(), folder / RUN_STATE)
-            (folder / COMPLETE).touch()
+            (folder / COMPLETE).write_text(json.dumps(_sums(folder)))
         except OSError as error:
             print(f"checkpoint not marked: {error}", flush=True)
 
@@ -198,9 +200,27 @@ def agreed(wanted: bool, device: Any) -> bool:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end."""
+    """The newest checkpoint that was written to its end and still holds what was written; a damaged one is said and passed by."""
     found = [path for path in folder.glob("checkpoint-*") if (path / COMPLETE).exists()]
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
+        said = (path / COMPLETE).read_text()
+        if not said or json.loads(said) == _sums(path):  # earlier releases marked without sums
+            return path
+        print(f"checkpoint {path.name} is damaged; going on from the one before", flush=True)
+    return None
+
+
+def _sums(folder: Path) -> dict[str, int]:
+    """CRC-32 of every file of a checkpoint but its mark."""
+    sums = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != COMPLETE:
+            total = 0
+            with path.open("rb") as file:
+                while block := file.read(1 << 22):
+                    total = zlib.crc32(block, total)
+            sums[path.relative_to(folder).as_posix()] = total
+    return sums
 
 
 def fit(run: Run, trainer: Any, callback: RunCallback) -> int:

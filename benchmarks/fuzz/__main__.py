@@ -37,7 +37,7 @@ def fuzz(family: str, seconds: int, folder: Path) -> dict[str, Any]:
     """One family for so many seconds; started again when it dies before the time is over."""
     runs: dict[str, int] = {}
     found: dict[str, str] = {}
-    refused, spent, cov, deaths = 0, 0.0, 0, 0
+    refused, spent, fuzzed, cov, deaths = 0, 0.0, 0.0, 0, 0
     while seconds - spent > 5 and deaths < 20:
         (folder / f"{family}.json").unlink(missing_ok=True)
         began = time.monotonic()
@@ -63,6 +63,7 @@ def fuzz(family: str, seconds: int, folder: Path) -> dict[str, Any]:
         for name, number in told["runs"].items():
             runs[name] = runs.get(name, 0) + number
         refused += sum(told["refused"].values())
+        fuzzed += told["seconds"]
         found |= told["found"]
         cov = max([cov, *map(int, re.findall(r"\bcov: (\d+)", text))])
         if code != 0:
@@ -70,7 +71,7 @@ def fuzz(family: str, seconds: int, folder: Path) -> dict[str, Any]:
             found[f"death-{deaths}"] = " | ".join(text.strip().splitlines()[-4:])[:600]
     return {
         "fuzzer": family,
-        "seconds": round(spent),
+        "seconds": round(fuzzed),
         "executions": sum(runs.values()),
         "refused_with_a_sentence": refused,
         "branches": cov,

@@ -15,6 +15,7 @@ import base64
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -22,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from core.errors import UserError
@@ -30,8 +32,18 @@ from core.settings import ROOT
 FAMILIES = ("parsers", "importers", "rules")
 Target = Callable[[bytes], None]
 SLOW_S = 3.0
+#: processor time, not the clock's: a machine that stands still for minutes is no finding
+HANG_S = 30.0
 MAX_LEN = 6000
 WRITE_EVERY_S = 2.0
+
+
+class Hang(Exception):
+    """A target used `HANG_S` of processor time."""
+
+
+def _on_hang(_number: int, _frame: FrameType | None) -> None:
+    raise Hang
 
 
 class Notes:
@@ -70,12 +82,15 @@ def guarded(notes: Notes, name: str, target: Target) -> Target:
     def run(data: bytes) -> None:
         notes.runs[name] += 1
         began = time.process_time()
+        signal.setitimer(signal.ITIMER_VIRTUAL, HANG_S)
         try:
             target(data)
         except UserError:
             notes.refused[name] += 1
         except Exception as error:  # the very thing looked for
             notes.note(name, type(error).__name__, _place(error), data, traceback.format_exc())
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         took = time.process_time() - began
         if took > SLOW_S:
             notes.note(name, "slow", name, data, f"{took:.1f} s for {len(data)} bytes")
@@ -107,13 +122,15 @@ def child(family: str, seconds: int, folder: Path) -> None:
         for number, seed in enumerate(seeds):
             (corpus / f"{name}-{number}").write_bytes(bytes([names.index(name)]) + seed)
 
+    signal.signal(signal.SIGVTALRM, _on_hang)
+
     def one(data: bytes) -> None:
         if data:
             runs[data[0] % len(runs)](data[1:])
 
     words = folder / f"{family}.dict"
     words.write_text("".join('"' + "".join(f"\\x{b:02x}" for b in word.encode()) + '"\n' for word in module.WORDS))
-    options = [f"-max_total_time={seconds}", "-timeout=60", "-rss_limit_mb=4096", f"-max_len={MAX_LEN}", "-print_final_stats=1"]
+    options = [f"-max_total_time={seconds}", "-timeout=3600", "-rss_limit_mb=4096", f"-max_len={MAX_LEN}", "-print_final_stats=1"]
     atheris.Setup([sys.argv[0], str(corpus), *options, f"-dict={words}", f"-artifact_prefix={folder}/{family}-"], one)
     atheris.Fuzz()
 

@@ -98,7 +98,7 @@ def run(seconds: int, folder: Path) -> dict[str, Any]:
             found[role] = attack(role, url, schema, signed_in.get(role, ""), seconds // len(ROLES), folder)
             (folder / "openapi.json").write_text(json.dumps(found, indent=1))
         log = (home / "web.log").read_text(errors="replace")
-        found["errors_in_the_log"] = log.count(" ERROR ")
+        found["errors_in_the_log"] = log.count('"level": "ERROR"')
         (folder / "openapi.json").write_text(json.dumps(found, indent=1))
     finally:
         process.send_signal(signal.SIGTERM)

@@ -168,8 +168,17 @@ def _flat(path: Path, stage: str) -> dict[str, Value]:
         if not isinstance(body, yaml.MappingNode):
             raise UserError("expansion_training.yaml_not_sections", file=path.name, line=line)
         for key, node, at in _pairs(path.name, body):
-            found[f"{section}.{key}"] = Value(yaml.SafeLoader("").construct_object(node, deep=True), at)
+            found[f"{section}.{key}"] = Value(_constructed(path.name, node, at), at)
     return found
+
+
+def _constructed(file: str, node: yaml.Node, line: int) -> Any:
+    """The value of a node; a tag that makes no plain value, or a date that is none, is told with its line."""
+    try:
+        return yaml.SafeLoader("").construct_object(node, deep=True)
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise UserError("expansion_training.yaml_broken", file=file, line=line, reason=reason) from error
 
 
 def _composed(path: Path, stage: str) -> yaml.MappingNode:
@@ -181,6 +190,8 @@ def _composed(path: Path, stage: str) -> yaml.MappingNode:
         mark = error.problem_mark or error.context_mark
         reason = error.problem or "?"
         raise UserError("expansion_training.yaml_broken", file=path.name, line=mark.line + 1 if mark else 1, reason=reason) from error
+    except RecursionError as error:
+        raise UserError("expansion_training.yaml_broken", file=path.name, line=1, reason="nested too deeply") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError("expansion_training.yaml_broken", file=path.name, line=1, reason=str(error).splitlines()[0]) from error
     if root is None:
@@ -248,7 +259,7 @@ def _processes(path: Path) -> int:
     """num_processes of an accelerate config. Raises UserError for a setting that we do not run."""
     file, number = path.name, 1
     for key, node, line in _pairs(file, _composed(path, "accelerate_multi_gpu")):
-        value = yaml.SafeLoader("").construct_object(node, deep=True)
+        value = _constructed(file, node, line)
         if key in ACCELERATE_UNUSED:
             continue
         if key not in ACCELERATE:
