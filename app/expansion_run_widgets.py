@@ -13,7 +13,7 @@ import streamlit as st
 from app.i18n import t
 from app.jobs_widgets import kind_name
 from app.session import current_user
-from app.widgets import ago, link_to, link_to_job, status_badge
+from app.widgets import ago, choose_in_address, link_to, link_to_job, status_badge
 from core.expansion import compare, runs
 from core.expansion.compare import Compared, Difference, Pair
 from core.expansion.points import MAXIMA
@@ -53,7 +53,7 @@ def show_start() -> None:
         return
     st.caption(t("expansion_training.steps"))
     with st.container(horizontal=True):
-        for kind in ("expansion_base", "expansion_sft", "expansion_grpo", "expansion_evaluate", "expansion_terms"):
+        for kind in ("expansion_base", "expansion_sft", "expansion_grpo", "expansion_evaluate", "expansion_export", "expansion_terms"):
             link_to("jobs", kind_name(kind), icon=":material/play_circle:", kind=kind)
 
 
@@ -97,11 +97,8 @@ def choose() -> int | None:
         st.info(t("expansion_training.no_evaluations"), icon=":material/monitoring:")
         show_start()
         return None
-    asked = st.query_params.get("evaluation", "")
-    ids = [r.id for r in rows]
-    index = ids.index(int(asked)) if asked.isdecimal() and int(asked) in ids else 0
     names = {r.id: f"{r.id} · {r.name} · {', '.join(r.summary)} ({r.num_queries}) · {r.created_at:%Y-%m-%d %H:%M}" for r in rows}
-    chosen = st.selectbox(t("expansion_training.choose"), ids, index=index, format_func=names.__getitem__, key="expansion_chosen")
+    chosen = choose_in_address("evaluation", t("expansion_training.choose"), names, key="expansion_chosen")
     row = next(r for r in rows if r.id == chosen)
     if row.job_id and current_user().role in ("engineer", "admin"):
         link_to_job(row.job_id, t("expansion_training.job", id=row.job_id))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Literal
@@ -65,6 +65,14 @@ def ai_notice() -> None:
 def status_badge(status: str) -> None:
     """A coloured badge with the word for a job, case or version status."""
     st.badge(t(f"common.status_{status}"), color=STATUS_COLOURS.get(status, "gray"))
+
+
+def choose_in_address(name: str, label: str, names: Mapping[int, str], *, key: str | None = None) -> int:
+    """A select box whose choice stands in the address (?NAME=id), so that it can be sent to somebody; the first one by default."""
+    asked, ids = st.query_params.get(name, ""), list(names)
+    index = ids.index(int(asked)) if asked.isdecimal() and int(asked) in names else 0
+    chosen: int = st.selectbox(label, ids, index=index, format_func=names.__getitem__, key=key)
+    return chosen
 
 
 def job_url(job_id: int) -> str:

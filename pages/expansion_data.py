@@ -7,7 +7,7 @@ import streamlit as st
 from app import expansion_data_widgets as widgets
 from app.i18n import t
 from app.session import current_user, require
-from app.widgets import guarded, page_title
+from app.widgets import choose_in_address, guarded, page_title
 from core.expansion import sets
 from core.expansion.sets import Listed
 
@@ -16,11 +16,8 @@ ROLES = ("clinician", "engineer")
 
 def choose(found: list[Listed]) -> Listed:
     """Which set is open is in the address (?set=), so that it can be sent to somebody."""
-    asked = st.query_params.get("set", "")
-    ids = [one.id for one in found]
-    index = ids.index(int(asked)) if asked.isdecimal() and int(asked) in ids else 0
     names = {one.id: f"{one.name} · {t('expansion.rows', num=one.num_rows)} · {one.created_at:%Y-%m-%d %H:%M}" for one in found}
-    chosen = st.selectbox(t("expansion.choose"), ids, index=index, format_func=names.__getitem__)
+    chosen = choose_in_address("set", t("expansion.choose"), names)
     st.query_params["set"] = str(chosen)
     return next(one for one in found if one.id == chosen)
 

@@ -8,7 +8,7 @@ from app import retrieval_trial_widgets as trial_widgets
 from app import retrieval_widgets as widgets
 from app.i18n import t
 from app.session import current_user, require
-from app.widgets import guarded, link_to, link_to_job, page_title
+from app.widgets import choose_in_address, guarded, link_to, link_to_job, page_title
 from core import retrieval_reports as reports
 
 ROLES = ("clinician", "product", "engineer")
@@ -22,11 +22,8 @@ def choose() -> int | None:
         if current_user().role in ("engineer", "admin"):
             link_to("jobs", t("retrieval.start_one"), icon=":material/play_circle:")
         return None
-    asked = st.query_params.get("ladder", "")
-    ids = [r.id for r in rows]
-    index = ids.index(int(asked)) if asked.isdecimal() and int(asked) in ids else 0
     names = {r.id: f"{r.id} · {r.name} · {r.source} ({r.num_queries}) · {r.created_at:%Y-%m-%d %H:%M}" for r in rows}
-    chosen = st.selectbox(t("retrieval.choose"), ids, index=index, format_func=names.__getitem__, key="retrieval_chosen")
+    chosen = choose_in_address("ladder", t("retrieval.choose"), names, key="retrieval_chosen")
     row = next(r for r in rows if r.id == chosen)
     if row.job_id and current_user().role in ("engineer", "admin"):
         link_to_job(row.job_id, t("retrieval.job", id=row.job_id))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import random
 import re
 import shutil
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from core.datasets import NewSample, store_samples
 from core.demo_world import World, load_world, phrases, pretraining_texts, prompts, sft_answer
 from core.home import Home
 from core.jobs.configs import DemoBaseConfig
+from core.jobs.configs_expansion_training import ExpansionBaseConfig
 from core.models import check_name_free, folder_hash, register_version
 from core.records import Split, VersionKind
 from db import tables as t
@@ -36,6 +36,8 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 CONTEXT = 512
+#: both kinds of job that make a base here
+SmallBase = DemoBaseConfig | ExpansionBaseConfig
 
 
 def build(run: Run) -> None:
@@ -62,38 +64,17 @@ def build(run: Run) -> None:
     # 3. The model. At this size an initial std of 0.02 learns far more slowly than 0.06-0.08 (docs/training_notes.md).
     prepare(run.home, config.seed, num_parameters=0)
     model = build_model(config, tokenizer)
-    result = fit(
-        run,
-        model,
-        examples,
-        phase="pretrain",
-        num_epochs=config.num_epochs,
-        batch_size=64,
-        tokens_per_batch=config.tokens_per_batch,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
-        save_steps=500,
-        pad_id=tokenizer.pad_token_id,
-        device="cpu",
-    )
+    result = pretrain(run, config, model, tokenizer, examples, save_steps=500)
 
     # 4. Save a whole Hugging Face folder, then register it.
-    target = run.home.models / "base" / config.name
-    scratch = run.dir / "model"
-    shutil.rmtree(scratch, ignore_errors=True)
-    model.save_pretrained(scratch)
-    tokenizer.save_pretrained(scratch)
-    replace_folder(scratch, target)
     manifest = {
-        "config": config.model_dump(),
         "dataset": {"name": config.dataset, "content_hash": dataset_hash},
-        "num_parameters": num_parameters(model),
         "num_texts": len(examples),
         "num_tokens": num_tokens,
         "metrics": result,
         "torch": torch.__version__,
     }
-    digest = register(run, config, target, manifest)
+    digest = keep(run, config, model, tokenizer, manifest)
     run.result(version=config.name, content_hash=digest, dataset=config.dataset, num_samples=len(samples), **result)
 
 
@@ -207,20 +188,44 @@ def build_model(config: DemoBaseConfig, tokenizer: Any) -> Any:
     return model
 
 
-def register(run: Run, config: DemoBaseConfig, folder: Path, manifest: dict[str, Any]) -> str:
-    """Register the base as a toy version; returns its hash."""
+def pretrain(run: Run, config: SmallBase, model: Any, tokenizer: Any, examples: list[Example], *, save_steps: int) -> dict[str, float]:
+    """Train all weights on the CPU; returns the figures of `fit`."""
+    return fit(
+        run,
+        model,
+        examples,
+        phase="pretrain",
+        num_epochs=config.num_epochs,
+        batch_size=64,
+        tokens_per_batch=config.tokens_per_batch,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+        save_steps=save_steps,
+        pad_id=tokenizer.pad_token_id,
+        device="cpu",
+    )
+
+
+def keep(run: Run, config: SmallBase, model: Any, tokenizer: Any, manifest: dict[str, Any], *, task: str = "answer") -> str:
+    """A whole Hugging Face folder under models/base, then its row, as a toy; returns its hash. `manifest`: what belongs to this kind."""
     home: Home = run.home
-    digest = folder_hash(folder)
+    scratch, target = run.dir / "model", home.models / "base" / config.name
+    shutil.rmtree(scratch, ignore_errors=True)
+    model.save_pretrained(scratch)
+    tokenizer.save_pretrained(scratch)
+    replace_folder(scratch, target)
+    digest = folder_hash(target)
     with write_session() as session:
         register_version(
             session,
             name=config.name,
             kind=VersionKind.BASE,
-            path=home.relative(folder),
+            path=home.relative(target),
             is_toy=True,
             content_hash=digest,
-            manifest=manifest,
+            manifest={"config": config.model_dump(), "num_parameters": num_parameters(model), **manifest},
             job_id=run.job_id,
+            task=task,
         )
     return digest
 

@@ -10,8 +10,6 @@ template, so everything that runs on it runs on a real Qwen unchanged.
 from __future__ import annotations
 
 import random
-import shutil
-from typing import Any
 
 from core.errors import UserError
 from core.expansion.runs import rows_of
@@ -19,12 +17,11 @@ from core.expansion.schema import DEFAULT
 from core.home import Home
 from core.jobs.configs import DemoBaseConfig
 from core.jobs.configs_expansion_training import ExpansionBaseConfig
-from core.models import check_name_free, folder_hash, register_version
-from core.records import VersionKind
+from core.models import check_name_free
 from core.retrieval.judged import read_corpus
-from db.engine import read_session, write_session
-from training.causal import Example, fit, num_parameters, prepare, replace_folder
-from training.demo_base import END_OF_TEXT, build_model, train_tokenizer
+from db.engine import read_session
+from training.causal import Example, num_parameters, prepare
+from training.demo_base import END_OF_TEXT, build_model, keep, pretrain, train_tokenizer
 from training.expansion_common import corpus_folder, target
 from training.run import Run, main
 
@@ -52,21 +49,10 @@ def build(run: Run) -> None:
     prepare(run.home, config.seed, num_parameters=0)
     shape = DemoBaseConfig(hidden_size=config.hidden_size, num_layers=config.num_layers, init_std=config.init_std)
     model = build_model(shape, tokenizer)
-    result = fit(
-        run,
-        model,
-        examples,
-        phase="pretrain",
-        num_epochs=config.num_epochs,
-        batch_size=64,
-        tokens_per_batch=config.tokens_per_batch,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
-        save_steps=200,
-        pad_id=tokenizer.pad_token_id,
-        device="cpu",
-    )
-    save(run, config, model, tokenizer, result, len(rows), len(passages))
+    result = pretrain(run, config, model, tokenizer, examples, save_steps=200)
+    manifest = {"method": "expansion_base", "num_rows": len(rows), "num_passages": len(passages), "metrics": result}
+    digest = keep(run, config, model, tokenizer, manifest, task="expansion")
+    run.result(version=config.name, content_hash=digest, num_parameters=num_parameters(model), **result)
 
 
 def read_passages(home: Home, config: ExpansionBaseConfig) -> list[str]:
@@ -74,40 +60,6 @@ def read_passages(home: Home, config: ExpansionBaseConfig) -> list[str]:
     folders = [part.strip() for part in config.corpora.split(",") if part.strip()]
     found = [document.text[:PASSAGE] for folder in folders for document in read_corpus(corpus_folder(home, folder))]
     return random.Random(f"passages-{config.seed}").sample(found, min(config.num_passages, len(found)))
-
-
-def save(
-    run: Run, config: ExpansionBaseConfig, model: Any, tokenizer: Any, result: dict[str, float], num_rows: int, num_passages: int
-) -> None:
-    """A whole Hugging Face folder under models/base, then its row."""
-    home: Home = run.home
-    scratch, final = run.dir / "model", home.models / "base" / config.name
-    shutil.rmtree(scratch, ignore_errors=True)
-    model.save_pretrained(scratch)
-    tokenizer.save_pretrained(scratch)
-    replace_folder(scratch, final)
-    digest = folder_hash(final)
-    manifest = {
-        "method": "expansion_base",
-        "config": config.model_dump(),
-        "num_parameters": num_parameters(model),
-        "num_rows": num_rows,
-        "num_passages": num_passages,
-        "metrics": result,
-    }
-    with write_session() as session:
-        register_version(
-            session,
-            name=config.name,
-            kind=VersionKind.BASE,
-            path=home.relative(final),
-            is_toy=True,
-            content_hash=digest,
-            manifest=manifest,
-            job_id=run.job_id,
-            task="expansion",
-        )
-    run.result(version=config.name, content_hash=digest, num_parameters=num_parameters(model), **result)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Make a set of query expansions: offline from judged folders or from clicks, or with a teacher model; store it, split by family.
 
-Nothing is stored before all rows are made, so a run that dies begins anew; one that was killed after storing finds its own set.
+Nothing is stored before all rows are made, so a run that dies begins anew (what a teacher has written is kept and not asked for
+again); one that was killed after storing finds its own set.
 
     python -m training.expansion_data --run-dir DIR    (config.json: core.jobs.configs_expansion_data.ExpansionDataConfig)
 """
@@ -52,7 +53,9 @@ def _make(run: Run, config: ExpansionDataConfig, on_progress: generate.Progress)
     if config.source == "teacher":
         if not config.teacher:
             raise UserError("expansion.no_teacher")
-        return generate.by_teacher(_queries(config), config.teacher, on_progress=on_progress)
+        found = over_folder(_folder(config)) if config.folder and config.use_grounding else None
+        journal = run.dir / "teacher.jsonl"
+        return generate.by_teacher(_queries(config), config.teacher, grounding=found, journal=journal, on_progress=on_progress)
     folder = _folder(config)
     run.progress("read", 0, 0)
     grounding: Grounding | None = over_folder(folder) if config.use_grounding else None

@@ -86,25 +86,52 @@ def from_clicks(*, limit: int = 0, on_progress: Progress | None = None) -> Made:
     return _kept(writer, list(range(len(writer.pairs)))[: limit or None], "clicks", None, on_progress)
 
 
-def by_teacher(queries: Sequence[str], version: str, *, instruction: str = schema.DEFAULT, on_progress: Progress | None = None) -> Made:
-    """Rows written by a model version over the chat API, tried again when it does not keep the form. Raises as `stream_chat`."""
-    made = Made()
+def by_teacher(
+    queries: Sequence[str], version: str, *, instruction: str = schema.DEFAULT, grounding: Grounding | None = None,
+    journal: Path | None = None, on_progress: Progress | None = None,
+) -> Made:
+    """Rows written by a model version over the chat API, tried again when it does not keep the form or does not find its passage.
+
+    `journal` keeps every query that is done, so that a job that breaks off and starts again asks, and pays, only for the others.
+    Raises as `stream_chat`.
+    """  # fmt: skip
+    made, known = Made(), _journal(journal)
     for done, query in enumerate(queries, 1):
-        parsed = None
-        for attempt in range(TRIES + 1):
-            messages = [Message(**message) for message in schema.prompt_messages(query, instruction)]
-            output = "".join(stream_chat(version, messages, temperature=0.3, seed=attempt, max_new_tokens=300))
-            scored = reward.score(query, output)
-            if not scored.has_failed and scored.rubric >= MIN_RUBRIC:
-                parsed = schema.parse_output(output)
-                break
-        if parsed is None:
-            made.refuse("invalid" if scored.has_failed else "low_score")
+        output, refused = known[query] if query in known else _ask_teacher(query, version, instruction, grounding)
+        if query not in known and journal:
+            with journal.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"query": query, "output": output, "refused": refused}, ensure_ascii=False) + "\n")
+        if refused:
+            made.refuse(refused)
         else:
-            made.rows.append(Row(query, parsed.lines, schema.language_of(query), None, f"teacher:{version}", done))
+            lines = schema.parse_output(output).lines
+            made.rows.append(Row(query, lines, schema.language_of(query), None, f"teacher:{version}", done))
         if on_progress:
             on_progress(done, len(queries))
     return made
+
+
+def _ask_teacher(query: str, version: str, instruction: str, grounding: Grounding | None) -> tuple[str, str]:
+    """The first answer that is worth keeping, or the last and why it is not: invalid, low_score, not_found."""
+    output = why = ""
+    for attempt in range(TRIES + 1):
+        messages = [Message(**message) for message in schema.prompt_messages(query, instruction)]
+        output = "".join(stream_chat(version, messages, temperature=0.3, seed=attempt, max_new_tokens=300))
+        scored = reward.score(query, output, grounding=grounding)
+        is_lost = scored.grounded is not None and scored.grounded < MIN_GROUNDED
+        why = "invalid" if scored.has_failed else "low_score" if scored.rubric < MIN_RUBRIC else "not_found" if is_lost else ""
+        if not why:
+            break
+    return output, why
+
+
+def _journal(path: Path | None) -> dict[str, tuple[str, str]]:
+    """query -> (output, why it was refused) of an earlier attempt; a last line that was not written whole is left out."""
+    if path is None or not path.is_file():
+        return {}
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("}\n")]
+    path.write_text("".join(lines), encoding="utf-8")
+    return {row["query"]: (row["output"], row["refused"]) for row in map(json.loads, lines)}
 
 
 def with_families(rows: Iterable[Row]) -> list[Row]:

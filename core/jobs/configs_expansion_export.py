@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from core.jobs.configs_expansion_training import corpus_field, data_field
 from core.jobs.fields import JobConfig, option
 
 
@@ -49,23 +50,14 @@ class ExpansionPromptConfig(JobConfig):
         min_length=1,
     )
     reflection_model: str = option("", "Version that rewrites the prompt; empty means the same.", "改写提示词的版本；留空则与上相同。")
-    data: str = option(
-        ...,
-        "Expansion set (name or JSONL file) whose queries are asked.",
-        "扩展数据集（名称或 JSONL 文件），使用其中的查询。",
-        min_length=1,
-    )
+    data: str = data_field()
     budget: int = option(
         400,
         "Requests allowed in all, the final measurement and all retries included; a resumed run goes on counting.",
         "允许的请求总数，含最终测量与全部重试；恢复运行后继续累计。",
         ge=20,
     )
-    corpus: str = option(
-        "",
-        "Folder of a corpus with judgements (BEIR): the score then also asks whether the lines find the answer. Empty: form only.",
-        "带相关性标注的语料目录（BEIR）：评分将同时考察能否检索到答案。留空则只看格式。",
-    )
+    corpus: str = corpus_field()
     num_train: int = option(24, "Queries to learn from.", "用于学习的查询数。", ge=2)
     num_val: int = option(16, "Queries that choose among prompts.", "用于筛选提示词的查询数。", ge=2)
     num_heldout: int = option(24, "Queries that only the final measurement sees.", "仅用于最终测量的查询数。", ge=5)

@@ -27,6 +27,7 @@ def data_field() -> Any:
         ...,
         "Rows of query and lex/vec/hyde lines: the name of an expansion set, or a jsonl file.",
         "由查询与 lex/vec/hyde 行组成的数据：扩展数据集名称，或 jsonl 文件。",
+        source="expansion_sets",
         min_length=1,
     )
 
@@ -106,24 +107,17 @@ class ExpansionSFTConfig(JobConfig):
         gt=0,
     )
     batch_size: int = option(16, "Rows per update, all processes together.", "每次更新的样本数（所有进程合计）。", ge=1)
-    lora_r: int = option(16, "LoRA rank.", "LoRA 秩。", ge=1)
-    lora_alpha: int = option(32, "LoRA scale.", "LoRA 缩放。", advanced=True, ge=1)
+    lora_r: int = f.lora_r()
+    lora_alpha: int = f.lora_alpha()
     target_modules: list[Projection] = option(
         ALL_PROJECTIONS, "Projections that get an adapter.", "加适配器的投影层。", advanced=True, min_length=1
     )
     max_length: int = option(512, "Longest row in tokens; longer ones are left out.", "样本最大词元数，超出者不用。", advanced=True, ge=32)
     max_samples: int = option(0, "Use at most this many rows; 0 means all.", "最多使用的样本数；0 表示全部。", advanced=True, ge=0)
-    engine: Literal["trl", "compact"] = option(
-        "trl",
-        "trl's SFTTrainer, or our own loop, which is faster for small models on a CPU.",
-        "使用 trl 的 SFTTrainer，或自带的精简循环（CPU 上训练小模型更快）。",
-        advanced=True,
-    )
-    micro_batch_size: int = option(
-        0, "Rows per forward pass; 0 means all at once.", "每次前向的样本数；0 表示一次完成。", advanced=True, ge=0
-    )
+    engine: Literal["trl", "compact"] = f.sft_engine()
+    micro_batch_size: int = f.micro_batch_size()
     gradient_checkpointing: Literal["auto", "on", "off"] = f.checkpointing()
-    save_steps: int = option(100, "Write a checkpoint every N updates.", "每 N 步保存检查点。", advanced=True, ge=1)
+    save_steps: int = f.save_steps(100)
     num_processes: int = f.num_processes()
     seed: int = option(0, "Seed of weights and data order.", "随机种子。", ge=0)
 
@@ -163,8 +157,8 @@ class ExpansionGRPOConfig(JobConfig):
         "适配器学习率。默认值适合小模型；真实模型建议 5e-7 至 5e-6。",
         gt=0,
     )
-    lora_r: int = option(4, "LoRA rank.", "LoRA 秩。", ge=1)
-    lora_alpha: int = option(8, "LoRA scale.", "LoRA 缩放。", advanced=True, ge=1)
+    lora_r: int = f.lora_r(4)
+    lora_alpha: int = f.lora_alpha(8)
     target_modules: list[Projection] = option(
         ["q_proj", "v_proj"], "Projections that get an adapter.", "加适配器的投影层。", advanced=True, min_length=1
     )
@@ -172,12 +166,10 @@ class ExpansionGRPOConfig(JobConfig):
     temperature: float = option(1.0, "Sampling temperature.", "采样温度。", advanced=True, gt=0)
     max_samples: int = option(1000, "Use at most this many queries; 0 means all.", "最多使用的查询数；0 表示全部。", advanced=True, ge=0)
     max_grad_norm: float = option(0.5, "Gradients are clipped to this norm.", "梯度裁剪的范数上限。", advanced=True, gt=0)
-    micro_batch_size: int = option(
-        0, "Completions per forward pass; 0 means all at once.", "每次前向的回答数；0 表示一次完成。", advanced=True, ge=0
-    )
+    micro_batch_size: int = f.micro_batch_size()
     gradient_checkpointing: Literal["auto", "on", "off"] = f.checkpointing()
     sample_steps: int = option(25, "Write a table of samples every N updates.", "每 N 步写出样本表。", advanced=True, ge=1)
-    save_steps: int = option(50, "Write a checkpoint every N updates.", "每 N 步保存检查点。", advanced=True, ge=1)
+    save_steps: int = f.save_steps(50)
     num_processes: int = f.num_processes()
     seed: int = option(0, "Seed of sampling and data order.", "随机种子。", ge=0)
 
@@ -217,6 +209,7 @@ class ExpansionEvaluateConfig(JobConfig):
         ...,
         "Queries: an expansion set or jsonl of rows (its test split, else all), or a text file with one query per line.",
         "查询：扩展数据集或 jsonl（取测试划分，否则全部），或每行一个查询的文本文件。",
+        source="expansion_sets",
         min_length=1,
     )
     outputs: str = option(

@@ -39,33 +39,22 @@ class SFTConfig(JobConfig):
         "每次更新的样本数（所有进程合计）；打包时为打包行数。",
         ge=1,
     )
-    lora_r: int = option(16, "LoRA rank.", "LoRA 秩。", ge=1)
-    lora_alpha: int = option(32, "LoRA scale.", "LoRA 缩放。", advanced=True, ge=1)
+    lora_r: int = f.lora_r()
+    lora_alpha: int = f.lora_alpha()
     max_length: int = option(
         512, "Longest sample (with packing: length of a row) in tokens.", "样本（打包时为每行）最大词元数。", advanced=True, ge=16
     )
     max_samples: int = option(0, "Use at most this many samples; 0 means all.", "最多使用的样本数；0 表示全部。", advanced=True, ge=0)
-    engine: Literal["trl", "compact"] = option(
-        "trl",
-        "trl's SFTTrainer, or our own loop, which is faster for small models on a CPU.",
-        "使用 trl 的 SFTTrainer，或自带的精简循环（CPU 上训练小模型更快）。",
-        advanced=True,
-    )
+    engine: Literal["trl", "compact"] = f.sft_engine()
     packing: bool = option(
         False,
         "Put several samples in one row without padding; they do not see each other (engine trl).",
         "将多个样本无填充地拼入一行，彼此不可见（仅 trl 引擎）。",
         advanced=True,
     )
-    micro_batch_size: int = option(
-        0,
-        "Samples per forward pass; smaller saves memory, same result; 0 means all at once.",
-        "每次前向的样本数；越小越省显存，结果不变；0 表示一次完成。",
-        advanced=True,
-        ge=0,
-    )
+    micro_batch_size: int = f.micro_batch_size()
     gradient_checkpointing: Literal["auto", "on", "off"] = f.checkpointing()
-    save_steps: int = option(50, "Write a checkpoint every N updates.", "每 N 步保存检查点。", advanced=True, ge=1)
+    save_steps: int = f.save_steps(50)
     num_processes: int = f.num_processes()
     seed: int = option(0, "Seed of weights, data order and dropout.", "随机种子。", ge=0)
 
@@ -98,13 +87,7 @@ class GRPOConfig(JobConfig):
     )
     num_iterations: int = option(2, "Passes over each rollout.", "每轮数据的训练遍数。", ge=1)
     mini_batch_size: int = option(32, "Completions per update.", "每次更新的回答数。", ge=1)
-    micro_batch_size: int = option(
-        0,
-        "Completions per forward pass; smaller saves memory; 0 means all at once.",
-        "每次前向的回答数；越小越省显存；0 表示一次完成。",
-        advanced=True,
-        ge=0,
-    )
+    micro_batch_size: int = f.micro_batch_size()
     learning_rate: float = option(2e-3, "Learning rate of the adapter.", "适配器学习率。", gt=0)
     beta: float = option(0.02, "Weight of the KL to the reference in the loss.", "损失中对参考模型 KL 的权重。", gt=0)
     epsilon: float = option(0.2, "Policy clip range.", "策略裁剪范围。", advanced=True, gt=0)
@@ -176,7 +159,7 @@ class PreferencesConfig(JobConfig):
         ge=16,
     )
     gradient_checkpointing: Literal["auto", "on", "off"] = f.checkpointing()
-    save_steps: int = option(50, "Write a checkpoint every N updates.", "每 N 步保存检查点。", advanced=True, ge=1)
+    save_steps: int = f.save_steps(50)
     num_processes: int = f.num_processes()
     seed: int = option(0, "Seed of the data order.", "随机种子。", ge=0)
 

@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from core.rewards import FAILURE_SCORE
 
 
-def option(default: Any, en: str, zh: str, *, advanced: bool = False, **limits: Any) -> Any:
-    """A config field; `advanced` ones are folded away in forms. Use `...` as default for a required field."""
-    return Field(default, description=en, json_schema_extra={"zh": zh, "advanced": advanced}, **limits)
+def option(default: Any, en: str, zh: str, *, advanced: bool = False, source: str = "", **limits: Any) -> Any:
+    """A config field; `advanced` ones are folded away in forms. Use `...` as default for a required field. `source`: what it may name
+    (core.jobs.views.choices), so that a form offers the names; anything else can still be typed."""
+    return Field(default, description=en, json_schema_extra={"zh": zh, "advanced": advanced, "source": source}, **limits)
 
 
 class JobConfig(BaseModel):
@@ -68,3 +69,39 @@ def teacher_wait_minutes() -> Any:
 def failure_score() -> Any:
     """A fixed price, so that silence never pays."""
     return option(FAILURE_SCORE, "Score of an answer that is empty or never ends.", "空回答或未结束回答的固定得分。", advanced=True, le=0)
+
+
+def lora_r(default: int = 16) -> Any:
+    """Rank of the adapter."""
+    return option(default, "LoRA rank.", "LoRA 秩。", ge=1)
+
+
+def lora_alpha(default: int = 32) -> Any:
+    """Scale of the adapter; what is learned counts alpha / rank times."""
+    return option(default, "LoRA scale.", "LoRA 缩放。", advanced=True, ge=1)
+
+
+def sft_engine() -> Any:
+    """Who runs supervised fine-tuning."""
+    return option(
+        "trl",
+        "trl's SFTTrainer, or our own loop, which is faster for small models on a CPU.",
+        "使用 trl 的 SFTTrainer，或自带的精简循环（CPU 上训练小模型更快）。",
+        advanced=True,
+    )
+
+
+def micro_batch_size() -> Any:
+    """Gradients are summed over micro-batches, so its size changes memory and time, not the result."""
+    return option(
+        0,
+        "Rows per forward pass; smaller saves memory, same result; 0 means all at once.",
+        "每次前向的行数；越小越省显存，结果不变；0 表示一次完成。",
+        advanced=True,
+        ge=0,
+    )
+
+
+def save_steps(default: int) -> Any:
+    """How much is lost at most when a job is killed."""
+    return option(default, "Write a checkpoint every N updates.", "每 N 步保存检查点。", advanced=True, ge=1)

@@ -111,10 +111,11 @@ def was_demo_run() -> bool:
 
 
 def choices() -> dict[str, list[str]]:
-    """Names to choose from in a form: `versions` (those with weights of our own, newest first) and `datasets`."""
+    """Names to choose from in a form, newest first: `versions` (those with weights of our own), `datasets`, `expansion_sets`."""
     with read_session() as session:
         versions = session.scalars(select(t.ModelVersion.name).where(t.ModelVersion.kind != "external").order_by(t.ModelVersion.id.desc()))
-        return {"versions": list(versions), "datasets": list(session.scalars(select(t.Dataset.name).order_by(t.Dataset.id.desc())))}
+        datasets, sets = (list(session.scalars(select(table.name).order_by(table.id.desc()))) for table in (t.Dataset, t.ExpansionSet))
+        return {"versions": list(versions), "datasets": datasets, "expansion_sets": sets}
 
 
 def list_schedules() -> list[t.Schedule]:

@@ -44,13 +44,15 @@ def rewrite(asked: str) -> str:
 
 
 class Scripted:
-    """`asked` holds (model, messages); `pause_s` slows every answer; `lines` replaces the working model's answer."""
+    """`asked` holds (model, messages); `pause_s` slows every answer; `lines` replaces the working model's answer; the
+    `fails_from`-th request from now (0: none) and all behind it fail."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, list[dict[str, str]]]] = []
         self.pause_s = 0.0
         self.lines: str | None = None
         self.status = 200
+        self.fails_from = 0
         scripted, lock = self, threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
@@ -68,6 +70,9 @@ class Scripted:
                     self.close_connection = True  # the client was killed
 
             def _answer(self, body: dict[str, Any]) -> None:
+                if scripted.fails_from:
+                    scripted.fails_from -= 1
+                    scripted.status = scripted.status if scripted.fails_from else 503
                 self.send_response(scripted.status)
                 self.send_header("Content-Type", "text/event-stream")
                 self.end_headers()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 
 from core.ask import AskResult, ask, note_text
 from core.errors import NotFound, UserError
 from core.expansion import expander, schema
 from core.expansion.expander import open_expander, usable
+from core.expansion.term_model import TermModel, Writing
 from core.home import Home
 from core.models import register_version
 from core.records import VersionKind
+from core.retrieval import retrieval_models
 from core.retrieval.plans import Plan
 from core.search_plans import set_plan
 from db import tables as t
@@ -121,6 +124,25 @@ def test_what_is_not_an_expansion_is_not_used_and_a_model_that_fails_costs_a_not
     assert unknown.contexts
     with pytest.raises(NotFound, match="no_expander"):
         open_expander("nobody")
+
+
+def test_lines_of_a_term_model_weigh_what_it_was_measured_best_with(indexed: Home) -> None:  # noqa: F811
+    own = {"pchest": 1.0, "ppain": 1.0}
+    zeros = np.zeros((1, 1), np.float32)
+    folder = retrieval_models.models_folder(indexed, "terms")
+    folder.mkdir(parents=True)
+    TermModel(own, {"pchest": 0}, zeros, zeros, zeros[0], ["x"], Writing((0,))).save(folder)
+    retrieval_models.register(indexed, kind="expander", name="terms", form="terms", folder=folder, metrics={"line_weight": 2.0})
+
+    def weights(**plan: object) -> set[float]:
+        found = ask("chest pain", user_id=None, with_rewrite=False, with_answer=False, plan={"expander": "terms", **plan})
+        assert found.expansion["status"] == "used", found.expansion
+        return {wording["weight"] for wording in found.wordings if str(wording["name"]).startswith("lex:")}
+
+    assert weights() == {2.0}
+    assert weights(expansion=0.7) == {0.7}, "a person's own choice comes first"
+    assert Plan().line_weight == 0.5
+    assert Plan.from_json({"expansion": None}) == Plan()
 
 
 def wait_until(happens: Callable[[], bool]) -> None:

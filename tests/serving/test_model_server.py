@@ -16,9 +16,11 @@ import openai
 import pytest
 
 from core.home import Home
+from core.models import folder_hash, register_version
 from core.policy import Policy
 from core.records import Message
 from core.serving.token import server_token
+from db.engine import write_session
 from tests.serving.conftest import Server
 from tests.serving.tiny import ADAPTER_ANSWER, BASE_ANSWER, QUESTION
 
@@ -66,6 +68,26 @@ def test_whole_answer_says_whose_words_it_is(server: Server) -> None:
     assert answer["consilium"]["is_toy"] is True
     assert answer["consilium"]["seed"] == 3
     assert len(answer["consilium"]["content_hash"]) == 64
+
+
+def test_an_expander_does_not_throw_the_answering_model_out(server: Server) -> None:
+    """Ask needs both at the same moment, and they have different bases."""
+    with write_session() as session:
+        path = server.home.models / "base"
+        register_version(
+            session, name="tiny-expander", kind="base", path=server.home.relative(path), is_toy=True, content_hash=folder_hash(path),
+            task="expansion",
+        )  # fmt: skip
+    with server.client() as client, client.stream("POST", CHAT, json=body("tiny-endless", max_tokens=30_000, stream=True)) as long:
+        lines = long.iter_lines()
+        next(lines)
+        written = client.post(CHAT, json=body("tiny-expander")).json()["choices"][0]["message"]["content"]
+        health = server.health()
+        assert written == BASE_ANSWER
+        assert health["num_running"] == 1, "the long answer goes on meanwhile"
+        assert str(health["base"]).endswith("endless")
+        assert str(health["expanding"]["base"]).endswith("base")  # type: ignore[index]
+    wait_until(lambda: server.health()["num_running"] == 0)
 
 
 def test_stream_never_shows_half_a_character(server: Server) -> None:
