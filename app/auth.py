@@ -8,6 +8,7 @@ foreign page can sign a person in as somebody else.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from functools import cache
 from html import escape
 from string import Template
@@ -21,15 +22,17 @@ from starlette.routing import BaseRoute, Route
 
 from app.errors import describe
 from app.guard import PERSON, cookie_name
-from core import accounts, passwords
+from core import accounts, nonces, passwords
 from core.accounts import Person
 from core.errors import NotFound, UserError
 from core.home import current_home
 from core.i18n import LANGUAGES, translate
-from core.settings import ROOT
+from core.settings import ROOT, Settings
 
 LANGUAGE_COOKIE = "consilium_language"
 FORM_COOKIE = "consilium_form"
+#: a page that stood open longer asks once more
+FORM_MINUTES = 240
 NAMES = {"zh": "中文", "en": "English"}
 
 
@@ -58,7 +61,10 @@ def _render(
     def word(key: str) -> str:
         return escape(translate(key, language))
 
-    form_token = request.cookies.get(FORM_COOKIE) or secrets.token_urlsafe(24)
+    settings = current_home().settings
+    # one for the browser, so that two open tabs do not spoil each other; each form carries a token of its own, good for one use
+    browser = request.cookies.get(FORM_COOKIE) or secrets.token_urlsafe(24)
+    form_token = nonces.issue(f"form {browser}", FORM_MINUTES)
     inputs = []
     for name, label, autocomplete in fields:
         kind = "text" if name == "username" else "password"
@@ -80,30 +86,38 @@ def _render(
         title=word(title),
         lead=word(lead),
         notice=f'<p class="bad" role="alert">{escape(told.text)}</p>' if told else "",
-        form=form if fields else "",
+        form=form + _elsewhere(settings, target, word) if fields else "",
         languages=" ".join(f'<a href="?lang={c}&amp;next={escape(quote(target))}" lang="{c}">{NAMES[c]}</a>' for c in others),
         footer=word("accounts.footer"),
     )
     response = HTMLResponse(html, told.status if told else 200)
-    secure = current_home().settings.secure_cookies
-    response.set_cookie(FORM_COOKIE, form_token, httponly=True, samesite="strict", secure=secure)
+    secure = settings.secure_cookies
+    response.set_cookie(FORM_COOKIE, browser, httponly=True, samesite="strict", secure=secure)
     if request.query_params.get("lang") in LANGUAGES:
         response.set_cookie(LANGUAGE_COOKIE, language, max_age=31_536_000, samesite="lax", secure=secure)
     return response
 
 
 async def _form(request: Request) -> FormData:
-    """The posted fields. Raises UserError("accounts.stale_form") when the form is not one that we gave to this browser."""
-    form = await request.form()
-    if not secrets.compare_digest(str(form.get("form_token", "")).encode(), request.cookies.get(FORM_COOKIE, "-").encode()):
-        raise UserError("accounts.stale_form")
+    """The posted fields. Raises UserError("accounts.stale_form") when the form is none that this browser got, or was sent before."""
+    form = await request.form(max_files=0, max_fields=20)
+    await run_sync(nonces.spend, f"form {request.cookies.get(FORM_COOKIE, '-')}", str(form.get("form_token", "")))
     return form
 
 
-async def _sign_in(request: Request, user_id: int, target: str) -> Response:
+def _elsewhere(settings: Settings, target: str, word: Callable[[str], str]) -> str:
+    """The way to the outside provider, where there is one."""
+    if not (settings.oidc_issuer and settings.oidc_client_id):
+        return ""
+    name = escape(settings.oidc_name) or word("accounts.oidc_somewhere")
+    return f'<p class="other"><a href="/login/oidc/start?next={escape(quote(target))}">{word("accounts.oidc_button")} {name}</a></p>'
+
+
+async def sign_in(request: Request, user_id: int, target: str, *, method: str = "password") -> Response:
+    """Open a session for the account in this browser and go on."""
     chosen = request.cookies.get(LANGUAGE_COOKIE)
     language = chosen if chosen in LANGUAGES else None
-    token = await run_sync(accounts.open_session, user_id, request.headers.get("user-agent", ""), language)
+    token = await run_sync(accounts.open_session, user_id, request.headers.get("user-agent", ""), language, method)
     settings = current_home().settings
     response = RedirectResponse(target, status_code=303)
     max_age = settings.session_days * 86_400
@@ -131,11 +145,16 @@ async def login(request: Request) -> Response:
             form = await _form(request)
             address = request.client.host if request.client else "unknown"
             user_id = await run_sync(passwords.authenticate, str(form.get("username", "")), str(form.get("password", "")), address)
-            return await _sign_in(request, user_id, safe_target(str(form.get("next", ""))))
+            return await sign_in(request, user_id, safe_target(str(form.get("next", ""))))
         except UserError as problem:
             error = problem
     elif PERSON in request.scope and "lang" not in request.query_params:
         return RedirectResponse(safe_target(request.query_params.get("next")), status_code=303)
+    return login_page(request, error)
+
+
+def login_page(request: Request, error: Exception | None = None) -> Response:
+    """The sign-in page, with what went wrong."""
     fields = [("username", "accounts.username", "username"), ("password", "accounts.password", "current-password")]
     return _render(request, "accounts.sign_in_title", "accounts.sign_in_lead", fields, "accounts.sign_in_button", error)
 
@@ -148,7 +167,7 @@ async def once(request: Request) -> Response:
         await run_sync(accounts.link_owner, token)
         if request.method == "POST":
             user_id = await run_sync(accounts.use_link, token, _chosen_password(await _form(request)))
-            return await _sign_in(request, user_id, "/")
+            return await sign_in(request, user_id, "/")
     except NotFound as problem:
         return _render(request, "accounts.link_title", "accounts.link_spent_lead", [], "accounts.link_button", problem)
     except UserError as problem:

@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 
-from app import arena, auth, metrics
+from app import arena, auth, metrics, oidc
 from app.guard import Guard
 from app.headers import SecurityHeaders
 from app.index_page import IndexPage
@@ -70,7 +70,7 @@ async def front_page(_request: Request) -> RedirectResponse:
     return RedirectResponse("/", status_code=307)
 
 
-app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, routes=auth.ROUTES, lifespan=lifespan)
+app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, routes=[*auth.ROUTES, *oidc.ROUTES], lifespan=lifespan)
 app.add_middleware(CORSMiddleware, allow_origins=[])  # its presence stops Gradio from allowing every origin
 app.add_middleware(Guard)
 app.add_middleware(SecurityHeaders)

@@ -92,8 +92,10 @@ def _digest(token: str) -> str:
 # --- signing in ---------------------------------------------------------------------------------------------------------
 
 
-def open_session(user_id: int, user_agent: str, language: str | None = None) -> str:
-    """Sign the account in and return the cookie's token. `language` is what was chosen on the sign-in page, if anything."""
+def open_session(user_id: int, user_agent: str, language: str | None = None, method: str = "password") -> str:
+    """Sign the account in and return the cookie's token. `language` is what was chosen on the sign-in page, if anything;
+    `method` how the person showed who they are: password or oidc.
+    """
     token = secrets.token_urlsafe(32)
     now = utc_now()
     with write_session() as session:
@@ -107,10 +109,11 @@ def open_session(user_id: int, user_agent: str, language: str | None = None) -> 
             user_id=user_id,
             expires_at=now + timedelta(days=current_home().settings.session_days),
             user_agent=user_agent[:300],
+            method=method,
         )
         session.add(row)
         session.flush()
-        audit.record(session, "sign_in", "session", row.id, actor_id=user_id)
+        audit.record(session, "sign_in", "session", row.id, actor_id=user_id, detail={"method": method})
     return token
 
 

@@ -33,7 +33,8 @@ def spend(purpose: str, token: str) -> None:
     """Use the token up. Raises UserError("accounts.stale_form") when it is not ours, too old, or was used before."""
     body, _, signature = token.rpartition(".")
     ends, _, _ = body.partition(".")
-    if not hmac.compare_digest(signature.encode(), _signature(purpose, body).encode()) or int(ends) < utc_now().timestamp():
+    is_ours = hmac.compare_digest(signature.encode(), _signature(purpose, body).encode())
+    if not is_ours or int(ends) < utc_now().timestamp():
         raise UserError("accounts.stale_form")
     spent = t.SpentToken(token_hash=hashlib.sha256(token.encode()).hexdigest(), expires_at=datetime.fromtimestamp(int(ends), UTC))
     try:
