@@ -19,6 +19,7 @@ from app import (
     expansion_export_commands,
     expansion_train_commands,
     index_commands,
+    postgres_commands,
     release_commands,
     retrieval_commands,
 )
@@ -67,6 +68,7 @@ def register(cli: typer.Typer) -> None:
     cli.command(help=help_text("demo"))(demo)
     cli.command(help=help_text("settings"))(settings)
     audit_commands.register(cli, as_meant)
+    postgres_commands.register(cli, as_meant)
     cli.add_typer(reward_commands, name="reward")
     cli.add_typer(teacher_commands, name="teacher")
     cli.command(help=help_text("test"), context_settings={**LOOSE, "help_option_names": []})(test)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 SCRIPTS = Path(__file__).resolve().parent / "migrations"
 
@@ -15,6 +16,11 @@ def alembic_config(url: str) -> Config:
     config.set_main_option("script_location", str(SCRIPTS))
     config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
     return config
+
+
+def newest_revision() -> str:
+    """The schema that this program needs."""
+    return str(ScriptDirectory.from_config(alembic_config("")).get_current_head())
 
 
 def migrate(url: str) -> None:
