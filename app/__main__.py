@@ -34,7 +34,7 @@ cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 commands.register(cli)
 
 #: `serve` brings the database up itself, once it is the only one on it; `restore` writes another home than the one in force
-WITHOUT_DATABASE = ("serve", "settings", "test", "restore")
+WITHOUT_DATABASE = ("serve", "settings", "test", "fuzz", "restore")
 
 
 @cli.callback(help=help_text("about"))

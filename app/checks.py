@@ -1,4 +1,4 @@
-"""`./run.sh test`: ruff, mypy and pytest; what pytest is given after `test` goes to pytest. Its closing line comes last."""
+"""`./run.sh test`: ruff, mypy and pytest; what pytest is given after `test` goes to pytest. And `./run.sh fuzz`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,22 @@ def run(arguments: list[str]) -> int:
     chosen = arguments or ["-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"]
     codes.append(subprocess.run([python, "-m", "pytest", *chosen], cwd=ROOT, env=environment, check=False).returncode)
     return max(codes)
+
+
+def fuzz(minutes: float) -> int:
+    """Fuzz for `minutes`; the tools lie beside the product's packages, in a folder that only this command looks into."""
+    tools, wanted = ROOT / ".venv" / "fuzz", ROOT / "requirements-fuzz.txt"
+    mark = tools / ".installed"
+    if not mark.exists() or mark.read_text() != wanted.read_text():
+        say(word("installing_fuzzers"))
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--upgrade"]
+        code = subprocess.run([*pip, "--target", str(tools), "-r", str(wanted)], check=False).returncode
+        if code:
+            return code
+        mark.write_text(wanted.read_text())
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CONSILIUM_")}
+    command = [sys.executable, "-m", "benchmarks.fuzz", "--minutes", str(minutes)]
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
 def install_browser() -> None:

@@ -71,6 +71,7 @@ def register(cli: typer.Typer) -> None:
     postgres_commands.register(cli, as_meant)
     cli.add_typer(reward_commands, name="reward")
     cli.add_typer(teacher_commands, name="teacher")
+    cli.command(help=help_text("fuzz"))(fuzz)
     cli.command(help=help_text("test"), context_settings={**LOOSE, "help_option_names": []})(test)
 
 
@@ -266,6 +267,11 @@ def predict(
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
+
+
+def fuzz(minutes: float = typer.Argument(10, help=help_text("fuzz_minutes"))) -> None:
+    """Run all fuzzers for so many minutes together; installs their own packages first."""
+    raise typer.Exit(checks.fuzz(minutes))
 
 
 def test(context: typer.Context) -> None:

@@ -149,9 +149,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         try:
             state: dict[str, Any] = torch.load(found, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
-            print(
-                f"checkpoint {found.parent.name} is damaged ({str(error).splitlines()[0][:120]}); going on from the one before", flush=True
-            )
+            print(f"checkpoint {found.parent.name} is damaged ({type(error).__name__}); going on from the one before", flush=True)
             found.parent.replace(folder / f"damaged-{found.parent.name}-{os.getpid()}")
             continue
         return state
