@@ -340,7 +340,7 @@ def database_cut_short(folder: Path) -> Seen:
         assert ended.returncode == 2, (ended.returncode, told[-500:])
         fresh = folder / "restored"
         back = subprocess.run(
-            [sys.executable, "-m", "app", "restore", str(backup), str(fresh)],
+            [sys.executable, "-m", "app", "restore", str(backup), "--into", str(fresh)],
             cwd=ROOT,
             env={**product.environment, "CONSILIUM_HOME": str(fresh)},
             capture_output=True,

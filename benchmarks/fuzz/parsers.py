@@ -8,6 +8,8 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+from sqlalchemy import select
+
 from app import guard
 from core import audit
 from core.completions import sentences, split_completion
@@ -20,6 +22,8 @@ from core.retrieval.documents import decode, parse_text
 from core.retrieval.lines import Unreadable
 from core.settings import Settings, load_settings
 from core.teacher.verdict import read_reply, read_verdict
+from db import tables as t
+from db.engine import write_session
 
 WORDS = [
     *("lex:", "vec:", "hyde:", "<think>", "</think>", "<|im_end|>", "</s>", '"query"', '"output"', '"language"', "\n", "\\ud800", "NaN"),
@@ -151,6 +155,9 @@ def origin(data: bytes) -> None:
 def prepare(folder: Path) -> dict[str, Callable[[bytes], None]]:
     """The targets; those that read files do so in `folder`."""
     open_home(load_settings(), with_migration=True)
+    with write_session() as session:  # the base that the seeds name, so that a config can also be accepted
+        if session.scalar(select(t.ModelVersion.id)) is None:
+            session.add(t.ModelVersion(name="demo-base", kind="base"))
     files = folder / "files"
     files.mkdir(exist_ok=True)
 

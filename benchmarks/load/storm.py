@@ -135,7 +135,8 @@ class Killer(threading.Thread):
         """The process of a running job: its module is one of training's, its run folder in this home."""
         for process in psutil.process_iter(["cmdline"]):
             line = process.info["cmdline"] or []
-            if any(part.startswith("training.") for part in line) and any(str(self.home) in part for part in line):
+            is_supervisor = any("shim" in part for part in line)  # names the job it looks after; the job itself is meant
+            if not is_supervisor and any(p.startswith("training.") for p in line) and any(str(self.home) in p for p in line):
                 return int(process.pid)
         return None
 
