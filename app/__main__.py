@@ -103,8 +103,11 @@ def offer_demo() -> int:
 
 
 def log_to(home: Home, name: str) -> None:
-    """Send log lines of this process to logs/<name>.log."""
-    handler = logging.FileHandler(home.logs / f"{name}.log", encoding="utf-8")
+    """Send log lines of this process to logs/<name>.log. Raises UserError("home_not_writable")."""
+    try:
+        handler = logging.FileHandler(home.logs / f"{name}.log", encoding="utf-8")
+    except OSError as error:
+        raise UserError("home_not_writable", path=home.logs, reason=error.strerror or error) from error
     handler.setFormatter(JsonLines(name))
     logger = logging.getLogger("consilium")
     logger.addHandler(handler)

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated
 
-from annotated_types import Interval
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from pydantic import AfterValidator
 
 from app.guard import PERSON
@@ -24,8 +23,10 @@ def signed_in(request: Request) -> Person:
     return person
 
 
-#: the number of a stored row: what a database can look for (a larger number is an error of the caller, not ours)
-RowId = Annotated[int, Interval(ge=0, le=2**63 - 1)]
+#: what a database can look for: a larger number is an error of the caller, not ours
+MAX_ID = 2**63 - 1
+#: the number of a stored row in an address
+RowId = Annotated[int, Path(ge=0, le=MAX_ID)]
 
 
 def _as_utc(value: datetime) -> datetime:

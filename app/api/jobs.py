@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.access import RowId, allowed
+from app.api.access import MAX_ID, RowId, allowed
 from core.accounts import Person
 from core.home import current_home
 from core.jobs import files, views
@@ -45,7 +45,7 @@ class JobIn(BaseModel):
 
     kind: str
     config: dict[str, Any] = Field(default_factory=dict)
-    after_id: RowId | None = None
+    after_id: Annotated[int, Field(ge=0, le=MAX_ID)] | None = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     dedup_key: str | None = None
 
@@ -61,7 +61,7 @@ def list_jobs(
     _caller: Engineer,
     status: JobStatus | None = None,
     kind: str | None = None,
-    before_id: RowId | None = None,
+    before_id: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> list[JobOut]:
     """Newest first; the next page is asked for with `before_id` = the last id of this one."""
