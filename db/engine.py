@@ -8,8 +8,9 @@ failing at commit. PostgreSQL does the same in its own way (`db.postgres`). `ope
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
@@ -29,6 +30,8 @@ class Database:
         self.url = url
         self.is_sqlite = url.startswith("sqlite")
         self._pid = os.getpid()
+        #: SQLite waits by polling with growing pauses, in which a thread can be passed by for seconds: within a process they queue here
+        self.turn = threading.Lock() if self.is_sqlite else None
         if self.is_sqlite:
             self.writer, self.reader = create_engine(url), create_engine(url)
             self.parallel = self.writer  # SQLite has one writer, whatever is asked
@@ -126,10 +129,16 @@ def write_session(*, parallel: bool = False) -> Iterator[Session]:
     Raises Unavailable("database_locked" / "disk_full" / "database_not_writable" / "database_unreachable") for faults a person can
     mend, UserError("text_with_nul" / "text_too_long") for what PostgreSQL alone cannot store.
     """
-    engine = database().parallel if parallel else database().writer
+    base = database()
+    engine = base.parallel if parallel else base.writer
     try:
-        with Session(engine, expire_on_commit=False) as session, session.begin():
-            yield session
+        with ExitStack() as held:
+            if base.turn is not None:
+                if not base.turn.acquire(timeout=BUSY_TIMEOUT_MS / 1000):
+                    raise Unavailable("database_locked")
+                held.callback(base.turn.release)
+            with Session(engine, expire_on_commit=False) as session, session.begin():
+                yield session
     except (OperationalError, InternalError, DataError) as error:
         raise (explain(error) or error) from error
     except DatabaseError as error:  # sqlite3 has no narrower class for a damaged file; what callers wait for passes
