@@ -1,10 +1,11 @@
 """Backup while everything runs, and restore into an empty data folder.
 
-The database first, by SQLite's online backup (one consistent state; writers go on and every decision acknowledged before it began is
-in it), then the files. Files that are put in place whole and never written again (weights, indexes, exports, anchors, uploads) are
-hard-linked where the file system can, else copied; files that grow (run folders, logs) are copied as they are. manifest.json, written
-last, holds the SHA-256 of every file, so that a backup with a manifest is whole. `restore` checks all of them and the audit chain with
-its anchors before anything is put in place, and only into a folder that is empty. Called by `./run.sh backup` and `restore`.
+The database first (one consistent state; writers go on and every decision acknowledged before it began is in it): by SQLite's online
+backup, or from PostgreSQL as a SQLite file made of one snapshot, so that a backup is the same thing on both. Then the files. Files that
+are put in place whole and never written again (weights, indexes, exports, anchors, uploads) are hard-linked where the file system can,
+else copied; files that grow (run folders, logs) are copied as they are. manifest.json, written last, holds the SHA-256 of every file, so
+that a backup with a manifest is whole. `restore` checks all of them and the audit chain with its anchors before anything is put in
+place, and only into a folder that is empty. Called by `./run.sh backup` and `restore`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from core.errors import UserError
 from core.health import version
 from core.home import Home
 from core.settings import Settings
+from db import copying
 from db.base import utc_now
 from db.engine import Database, database, write_session
 
@@ -57,25 +59,25 @@ class Made:
 def backup(home: Home, target: Path, *, on_progress: Callable[[int, int], None] | None = None) -> Made:
     """Write a backup into `target`, which must not exist or be empty.
 
-    Raises UserError("trust.backup_target_taken" / "trust.backup_inside_home" / "trust.backup_needs_sqlite" / "trust.backup_not_written").
+    Raises UserError("trust.backup_target_taken" / "trust.backup_inside_home" / "trust.backup_not_written").
     """
     target = target.expanduser().resolve()
     if target.is_relative_to(home.root.resolve()):
         raise UserError("trust.backup_inside_home", path=target)
-    if not database().is_sqlite:
-        raise UserError("trust.backup_needs_sqlite")
     _must_be_empty(target, "trust.backup_target_taken")
     begun = utc_now()
     with write_session() as session:
         audit.record(session, "backup", "backup", target.name, actor_id=None, detail={"path": str(target)})
     try:
         target.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _copy_database(Path(str(make_url(database().url).database)), target / DATABASE)
+        _copy_database(target / DATABASE)
         hashes, num_linked, num_bytes = {DATABASE: sha256_of(target / DATABASE)}, 0, (target / DATABASE).stat().st_size
         found = sorted(_files(home.root))
         for done, source in enumerate(found, 1):
             name = source.relative_to(home.root).as_posix()
             linked = _take(source, target / name, may_link=name.split("/")[0] in FROZEN)
+            if name == "consilium.toml" and not database().is_sqlite:
+                _without_url(target / name)
             if linked is None:
                 continue  # a scratch file that has gone meanwhile
             num_linked += linked
@@ -169,13 +171,42 @@ def _must_be_empty(path: Path, code: str) -> None:
         raise UserError(code, path=path)
 
 
-def _copy_database(source: Path, target: Path) -> None:
-    """SQLite's online backup. In WAL mode a reader sees one state throughout, so writers neither wait nor make it start again."""
+def _copy_database(target: Path) -> None:
+    """SQLite's online backup. In WAL mode a reader sees one state throughout, so writers neither wait nor make it start again.
+
+    From PostgreSQL every row of one snapshot, into a SQLite file: a backup is the same thing on both and is verified the same way.
+    """
+    if not database().is_sqlite:
+        _copy_rows(target)
+        return
+    source = Path(str(make_url(database().url).database))
     with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=30)) as old, closing(sqlite3.connect(target)) as new:
         old.execute("BEGIN")
         old.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the state is that of now, before the first page is copied
         old.backup(new, pages=PAGES_AT_ONCE)
         new.execute("PRAGMA journal_mode = DELETE")  # one file, without a -wal beside it
+
+
+def _without_url(path: Path) -> None:
+    """What is restored has its database beside it; the URL would lead it to the one in use."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if line.partition("=")[0].strip() != "database_url"), encoding="utf-8")
+
+
+def _copy_rows(target: Path) -> None:
+    from db.migrate import migrate  # alembic is slow to import, and the web process never needs it
+
+    scratch = target.with_name(f".{target.name}")
+    migrate(f"sqlite:///{scratch}")
+    other = Database(f"sqlite:///{scratch}")
+    try:
+        with database().reader.connect() as old, other.writer.begin() as new:
+            copying.copy_rows(old, new)
+    finally:
+        other.dispose()
+    with closing(sqlite3.connect(scratch)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    scratch.replace(target)
 
 
 def _files(root: Path) -> Iterator[Path]:

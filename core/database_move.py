@@ -17,11 +17,10 @@ from sqlalchemy.orm import Session
 
 from core import audit, audit_rows, health
 from core.audit_anchor import points
-from core.errors import Unavailable, UserError
+from core.errors import UserError
 from core.home import Home
 from db import copying
 from db.engine import Database, explain
-from db.migrate import migrate, newest_revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,8 @@ def move(home: Home, target_url: str, *, on_table: Callable[[str, int], None] | 
 
 def _prepare(target: Database) -> None:
     """The target's tables at this program's version. Refuses one that holds anything, before a table is made in it."""
+    from db.migrate import migrate, newest_revision  # alembic is slow to import, and no other command needs it
+
     with target.reader.connect() as connection:
         revision = copying.revision_of(connection)
         if revision is None and copying.holds_tables(connection):

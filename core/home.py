@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -43,6 +45,11 @@ class Home:
     def locks(self) -> Path:
         return self.root / "locks"
 
+    @property
+    def machine(self) -> str:
+        """This machine's name among those that share the job queue."""
+        return self.settings.machine or socket.gethostname()
+
     def run_dir(self, job_id: int) -> Path:
         """The folder of a job: config.json, log.txt, metrics.jsonl, progress.json, result.json, checkpoints/."""
         return self.runs / f"{job_id:06d}"
@@ -64,8 +71,10 @@ def open_home(settings: Settings | None = None, *, with_migration: bool = False)
     settings = settings or load_settings()
     home = Home(root=settings.home, settings=settings)
     try:
-        for folder in (home.root, home.runs, home.models, home.indexes, home.uploads, home.logs, home.locks):
+        for folder in (home.root, home.runs, home.models, home.indexes, home.uploads, home.locks):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with suppress(OSError):  # the launcher refuses to start without logs; a process that it brings back can serve without
+            home.logs.mkdir(exist_ok=True, mode=0o700)
         probe = home.root / f".writable-{os.getpid()}"
         probe.write_text("")
         probe.unlink()

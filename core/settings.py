@@ -175,6 +175,12 @@ class Settings(BaseModel):
     case_lease_minutes: float = setting(
         10.0, "A claimed case returns to the queue after this long without heartbeat.", "病例认领租约时长（分钟）。", gt=0
     )
+    machine: str = setting(
+        "",
+        "Name of this machine among those that share a PostgreSQL queue; empty uses its host name.",
+        "共用 PostgreSQL 队列时本机的名称；留空使用主机名。",
+        max_length=100,
+    )
     device: str = setting("auto", "Where models run: auto, cpu, cuda, cuda:0 ...", "模型运行设备：auto、cpu、cuda 等。")
     serve_model: str = setting("", "Model version to answer with when none is serving.", "没有在服务的版本时使用的模型。")
     teacher_base_url: str = setting(

@@ -68,9 +68,11 @@ def main() -> int:
 
 
 def only_one(home: Home) -> None:
-    """Hold the home's worker lock until this process ends. Raises UserError("jobs.worker_runs_already")."""
+    """Hold this machine's worker lock on the home until this process ends. Raises UserError("jobs.worker_runs_already")."""
     deadline = time.monotonic() + PATIENCE_S
-    while shim.try_lock(str(home.locks / "worker.lock")) is None:
+    # a data folder that several machines share (PostgreSQL) has a worker on each
+    name = "worker.lock" if database().is_sqlite else f"worker-{home.machine}.lock"
+    while shim.try_lock(str(home.locks / name)) is None:
         if time.monotonic() > deadline:
             raise UserError("jobs.worker_runs_already", path=home.root)
         time.sleep(0.2)

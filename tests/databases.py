@@ -103,6 +103,19 @@ Databases = Files | Server
 
 
 @contextmanager
+def held(url: str) -> Iterator[None]:
+    """Somebody writes, and does not come to an end: no other transaction can change a job or take its turn as a writer."""
+    other = Database(url)
+    try:
+        with other.writer.begin() as connection:
+            if ON_POSTGRES:
+                connection.execute(text("LOCK TABLE jobs IN EXCLUSIVE MODE"))
+            yield
+    finally:
+        other.dispose()
+
+
+@contextmanager
 def tampering(url: str) -> Iterator[Any]:
     """A connection as somebody has it who goes round the product: `execute(statement)`, committed at the end."""
     other = Database(url)

@@ -1,8 +1,10 @@
 """The loop that drives jobs: take over, claim, look after, settle. One thread, nothing kept that a restart would lose.
 
 A job runs under its supervisor (`core.jobs.launch`), so the loop only looks and writes rows; when it dies, the next one reads
-the same rows and the same run folders and goes on. Every step may fail (database locked, disk full) and is simply done again
-at a later tick, with a line in the log. Leases are judged by this process's monotonic clock, never by the wall clock.
+the same rows and the same run folders and goes on. All of its writes are conditional updates of job rows, so on PostgreSQL they
+queue behind nobody (`parallel`), and workers on many machines share one queue, each with slots of its own machine. Every step may
+fail (database locked, disk full) and is simply done again at a later tick, with a line in the log. Leases are judged by this
+process's monotonic clock, never by the wall clock.
 
 Called by `core.worker` and by tests.
 """
@@ -12,7 +14,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import time
 import uuid
 from collections.abc import Callable
@@ -74,7 +75,7 @@ class Worker:
         grace_s = GRACE_S if grace_s is None else grace_s
         self.home = home
         self.launcher: Launcher = launcher or launcher_of(home, grace_s=grace_s)
-        self.place = f"{socket.gethostname()}:{home.root.resolve()}"
+        self.place = f"{home.machine}:{home.root.resolve()}"
         self.name = f"{self.place}#{os.getpid()}"
         self.slots = slots_of(home)
         self.lease_s = settings.job_lease_s
@@ -142,12 +143,12 @@ class Worker:
             if self._is_of_this_place(heart.worker):
                 self._take_over(heart)
             else:
-                with write_session() as session:
+                with write_session(parallel=True) as session:
                     leases.put_back(session, heart)
 
     def _take_over(self, heart: leases.Heart) -> None:
         token = uuid.uuid4().hex
-        with write_session() as session:
+        with write_session(parallel=True) as session:
             job = leases.take_over(session, heart, self.name, token)
         if job is not None:
             log.info("job %d: taken over from %s", job.id, heart.worker)
@@ -162,7 +163,7 @@ class Worker:
         for queue, slot in openings:
             token = uuid.uuid4().hex
             try:
-                with write_session() as session:
+                with write_session(parallel=True) as session:
                     job = leases.claim(session, queue, slot, self.name, token, utc_now())
             except IntegrityError:  # another worker was quicker
                 continue
@@ -199,7 +200,7 @@ class Worker:
     def _start(self, d: Driven) -> None:
         d.start_at = time.monotonic() + 5  # before the next try, should this one fail
         write_config(d.task, d.job)
-        with write_session() as session:
+        with write_session(parallel=True) as session:
             if leases.change(session, d.job.id, d.token, command=list(d.task.argv), launcher=self.launcher.name, external_id=None) is None:
                 self._lose(d)
                 return
@@ -210,7 +211,7 @@ class Worker:
         """Store under which id a cluster's queue knows the job, once it is known."""
         external_id = self.launcher.external_id(d.task)
         if external_id is not None and external_id != d.job.external_id:
-            with write_session() as session:
+            with write_session(parallel=True) as session:
                 d.job = leases.change(session, d.job.id, d.token, external_id=external_id) or d.job
 
     def _count_loss(self, d: Driven, lost: Lost) -> None:
@@ -224,7 +225,7 @@ class Worker:
         if restarts > MAX_RESTARTS:
             self.launcher.seal(d.task, endings.LOST)
             return
-        with write_session() as session:
+        with write_session(parallel=True) as session:
             job = leases.change(session, d.job.id, d.token, restarts=restarts)
         if job is None:
             self._lose(d)
@@ -252,7 +253,7 @@ class Worker:
         if progress is not None:
             values["progress"] = progress
         if ending.status is None:
-            with write_session() as session:
+            with write_session(parallel=True) as session:
                 leases.again(session, d.job, d.token, wait_s=ending.wait_s, **ending.values, **values)
             log.warning("job %d: attempt %d ended (%s), queued again", d.job.id, d.job.attempt, ending.error.get("code", ""))
         else:
@@ -260,14 +261,14 @@ class Worker:
         self.driven.pop(d.job.id, None)
 
     def _finish(self, job: t.Job, token: str, status: JobStatus, **values: Any) -> None:
-        with write_session() as session:
+        with write_session(parallel=True) as session:
             is_ours = leases.finish(session, job.id, token, status, **values)
         log.info("job %d: %s%s", job.id, status.value, "" if is_ours else ", but another worker drives it by now")
 
     def _beat(self) -> None:
         if not self.driven:
             return
-        with write_session() as session:
+        with write_session(parallel=True) as session:
             rows = {d.job.id: leases.beat(session, d.job.id, d.token, self._progress(d, newest_only=True)) for d in self.driven.values()}
         for job_id, row in rows.items():
             if row is None:
@@ -316,7 +317,7 @@ class Worker:
             ended, late = leases.stuck(session, utc_now())
         if not ended and not late:
             return
-        with write_session() as session:
+        with write_session(parallel=True) as session:
             for job_id in ended:
                 api.fail_followers(session, job_id)
             leases.release_late(session, late)

@@ -18,6 +18,7 @@ from core.logs import REQUEST_ID, JsonLines
 from db import tables as t
 from db.engine import write_session
 from tests import factories
+from tests.databases import sqlite_only
 
 LINE = re.compile(r'(consilium_\w+)(?:\{((?:\w+="(?:[^"\\]|\\.)*",?)+)\})? (-?[\d.e+]+|\+Inf)')
 
@@ -103,6 +104,7 @@ def test_a_sign_in_opens_the_metrics_to_administrators_only(client: TestClient, 
     assert client.get("/metrics", headers={"Cookie": person(role), "X-Forwarded-For": "203.0.113.9"}).status_code == status
 
 
+@sqlite_only
 def test_a_dead_database_is_a_number_and_not_ready(client: TestClient, home: Home) -> None:
     worker_lives(home)
     assert client.get("/api/ready").json() == {"status": "ready", "database": "ok", "disk": "ok", "worker": "ok"}

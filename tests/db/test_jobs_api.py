@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +21,7 @@ from db import tables as t
 from db.base import utc_now
 from db.engine import read_session, write_session
 from tests import factories
+from tests.databases import held
 
 SLOTS = {"gpu": ["gpu:0"], "cpu": ["cpu:0"]}
 
@@ -278,13 +278,11 @@ def test_a_locked_database_is_a_sentence_after_its_patience(home: Home, monkeypa
 
     monkeypatch.setattr(engine, "BUSY_TIMEOUT_MS", 100)
     engine.open_database(home.settings.url)
-    lock = sqlite3.connect(home.root / "consilium.db", isolation_level=None)
-    lock.execute("BEGIN IMMEDIATE")
-    with pytest.raises(Unavailable, match="database_locked"):
-        add()
-    with read_session() as session:
-        assert api.page(session) == []  # reading is not held up
-    lock.close()
+    with held(home.settings.url):
+        with pytest.raises(Unavailable, match="database_locked"):
+            add()
+        with read_session() as session:
+            assert api.page(session) == []  # reading is not held up
     add()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from core.jobs.launch import shim
 from core.records import CancelMode
 from core.settings import ROOT
 from db.engine import read_session, write_session
+from tests.databases import held, sqlite_only
 from tests.faults.rig import Rig
 
 
@@ -190,19 +190,16 @@ def test_a_locked_database_delays_but_kills_nothing(rig: Rig) -> None:
     worker = rig.worker()
     job = rig.enqueue(steps=10, step_s=0.1)
     rig.reached(job, 2)
-    lock = sqlite3.connect(rig.home.root / "consilium.db", isolation_level=None)
-    lock.execute("BEGIN IMMEDIATE")
-    rig.until(lambda: rig.journal(job, "end"), "the job itself")
-    time.sleep(3)  # longer than the lease and than the worker's own patience
-    assert worker.poll() is None
-    assert rig.job(job).status == "running"
-    lock.execute("COMMIT")
+    with held(rig.home.settings.url):
+        rig.until(lambda: rig.journal(job, "end"), "the job itself")
+        time.sleep(3)  # longer than the lease and than the worker's own patience
+        assert worker.poll() is None
+        assert rig.job(job).status == "running"
     assert rig.ended(job)[0].status == "succeeded"
-    lock.execute("BEGIN IMMEDIATE")
-    started = time.monotonic()
-    time.sleep(1)
-    rig.kill(worker, signal.SIGTERM)
-    lock.close()
+    with held(rig.home.settings.url):
+        started = time.monotonic()
+        time.sleep(1)
+        rig.kill(worker, signal.SIGTERM)
     assert time.monotonic() - started < 4
     assert "locked" in rig.log()
     assert len(rig.journal(job, "start")) == 1
@@ -214,7 +211,7 @@ def test_two_workers_share_200_jobs_and_none_runs_twice(rig: Rig) -> None:
     second_home = rig.home.root.parent / "second"
     shared = {
         "RACE_JOURNAL": str(journal),
-        "CONSILIUM_DATABASE_URL": f"sqlite:///{rig.home.root / 'consilium.db'}",
+        "CONSILIUM_DATABASE_URL": rig.home.settings.url,
         "CONSILIUM_NUM_CPU_SLOTS": "4",
     }
     with write_session() as session:
@@ -358,6 +355,7 @@ sleep 0.3; rm -r "$disk/000002"; wait $! || echo gave up
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare to mount a small disk")
+@sqlite_only
 def test_a_full_disk_stops_neither_worker_nor_queue() -> None:
     done = subprocess.run(
         ["unshare", "-Urm", sys.executable, "-m", "tests.faults.full_disk"], cwd=ROOT, capture_output=True, text=True, timeout=60

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from core.settings import ROOT
+from tests.databases import Databases
 
 CHILDREN = ("web", "worker", "model_server")
 
@@ -60,7 +61,9 @@ class Started:
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[Started]:
+def started(tmp_path: Path, databases: Databases) -> Iterator[Started]:
+    (tmp_path / "home").mkdir()
+    databases.provide(tmp_path / "home")
     launcher = Started(tmp_path / "home")
     yield launcher
     left = [psutil.Process(c["pid"]) for c in launcher.children().values() if psutil.pid_exists(c["pid"])]

@@ -8,6 +8,7 @@ import random
 import shutil
 import sqlite3
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from db import tables as t
 from db.base import utc_now
 from db.engine import database, read_session, write_session
 from tests import factories
+from tests.databases import ON_POSTGRES, sqlite_only, tampering
 
 NUM_ENTRIES = 240
 COLUMNS = (
@@ -38,6 +40,9 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def chain(home: Home, kept: Path) -> Home:
     """A chain as years make it: entries of the first format, then of the second, with people, rows, Chinese and empty fields."""
+    if ON_POSTGRES:
+        fill()
+        return home
     if not kept.is_file():
         fill()
         with closing(sqlite3.connect(home.root / "consilium.db")) as source, closing(sqlite3.connect(kept)) as target:
@@ -72,7 +77,7 @@ def fill() -> None:
 
 def rows_of() -> list[Raw]:
     with read_session() as session, audit._stored(session) as stored:
-        return list(stored)
+        return [tuple(f"{v:%Y-%m-%d %H:%M:%S.%f}" if isinstance(v, datetime) else v for v in raw) for raw in stored]
 
 
 def broken(rows: list[Raw], after: tuple[int, str] = (0, audit.GENESIS)) -> str:
@@ -151,6 +156,7 @@ def test_the_forger_of_these_tests_knows_the_format(chain: Home) -> None:
     assert broken([*rows, forged(rows[-1])]) == ""
 
 
+@sqlite_only  # PostgreSQL itself refuses what is no UTF-8
 @pytest.mark.parametrize("column", COLUMNS[1:])
 def test_changes_in_the_database_itself_are_found(chain: Home, column: str) -> None:
     with sqlite3.connect(chain.root / "consilium.db") as connection:
@@ -164,11 +170,9 @@ def test_changes_in_the_database_itself_are_found(chain: Home, column: str) -> N
     assert found.entry_id == 120
 
 
-def change(chain: Home, *statements: str) -> None:
-    with sqlite3.connect(chain.root / "consilium.db") as connection:
-        for statement in statements:
-            connection.execute(statement)
-    connection.close()
+def change(chain: Home, statement: str) -> None:
+    with tampering(chain.settings.url) as connection:
+        connection.exec_driver_sql(statement)
 
 
 @pytest.mark.parametrize("num_left", [0, 1, 100, NUM_ENTRIES - 1])

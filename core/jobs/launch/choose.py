@@ -42,10 +42,14 @@ def launcher_of(home: Home, *, grace_s: float) -> Launcher:
 
 
 def slots_of(home: Home) -> dict[str, list[str]]:
-    """Queue -> slots. This machine has one accelerator to give away; a cluster sorts that out by itself."""
+    """Queue -> slots. This machine has one accelerator to give away; a cluster sorts that out by itself.
+
+    A slot is taken once in the whole queue, so where several machines may share it (PostgreSQL) each has slots under its own name.
+    """
     settings = home.settings
     num_gpu = {"local": 1, "slurm": settings.slurm_jobs, "ray": settings.ray_jobs, "sky": settings.sky_jobs}[settings.launcher]
-    return {"gpu": [f"gpu:{n}" for n in range(num_gpu)], "cpu": [f"cpu:{n}" for n in range(settings.num_cpu_slots)]}
+    here = "" if settings.url.startswith("sqlite") else f"@{home.machine}"
+    return {"gpu": [f"gpu:{n}{here}" for n in range(num_gpu)], "cpu": [f"cpu:{n}{here}" for n in range(settings.num_cpu_slots)]}
 
 
 def _options(name: str, value: str) -> tuple[str, ...]:

@@ -36,7 +36,8 @@ class LocalLauncher:
     def start(self, task: Task) -> None:
         """Start the supervisor. It refuses by itself when the attempt runs or has ended, so a double start is harmless."""
         endnote.clear_stale(task)
-        slot_lock = str(self.locks / f"{task.slot.replace(':', '')}.lock") if task.slot in self.exclusive else ""
+        device, _, _ = task.slot.partition("@")
+        slot_lock = str(self.locks / f"{task.slot.replace(':', '')}.lock") if device in self.exclusive else ""
         command = [sys.executable, "-I", "-S", SHIM, "--run-dir", str(task.run_dir.resolve()), "--attempt", str(task.attempt)]
         command += ["--start", str(task.start), "--grace", str(self.grace_s), "--slot-lock", slot_lock, "--", *task.argv]
         self._let_go(task.job_id)
