@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.faults.product import Product, until
+from benchmarks.faults.product import PATIENCE_S, Product, until
 from core.errors import UserError
 from core.i18n import error_text
 from core.settings import ROOT
@@ -248,22 +248,31 @@ def _form() -> dict[str, object]:
 
 
 def disk_read_only(folder: Path) -> Seen:
+    """A kernel takes no writer away from a disk (but after its errors), so the product meets it at its start and in its commands."""
     with small_disk(folder, 120) as disk, running(disk) as product:
-        case, hold, version = product.take()
+        product.decide()
+        product.stop()
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        ack = product.post(
-            {"id": f"commit-{case}", "type": "commit", "case": case, "lease_token": hold, "version": version, "form": _form()}
-        )
-        assert ack is None or not ack["ok"]
-        page = product.answers()
+        told = [run_command(product, *words) for words in (("serve", "--port", "0", "--empty", "--no-browser"), ("jobs", "list"))]
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-        product.sign(case, hold, version)
+        assert all(code == 2 for code, _ in told), told
+        product.start()
+        product.up()
+        product.decide()
         return Seen(
-            f"the disk turned read-only for a moment (pages answer: {'yes' if page else 'no'})",
-            heard(product),
+            "the disk of the data folder turned read-only, then started",
+            told[0][1],
             product.lost(),
-            "writable again: the desk's next sending is stored",
+            "refuses to start; writable again: starts, everything there",
         )
+
+
+def run_command(product: Product, *words: str) -> tuple[int, str]:
+    """A command of the product: its exit code and the last line it said."""
+    command = [sys.executable, "-m", "app", *words]
+    ended = subprocess.run(command, cwd=ROOT, env=product.environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    said = (ended.stderr.strip() or ended.stdout.strip()).splitlines()
+    return ended.returncode, said[-1] if said else ""
 
 
 def logs_not_writable(folder: Path) -> Seen:

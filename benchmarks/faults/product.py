@@ -29,7 +29,7 @@ from db import tables as t
 from db.engine import database, read_session, write_session
 
 PASSWORD = "a calm morning round"
-PATIENCE_S = 240.0
+PATIENCE_S = 500.0
 FORM = {"verdict": "minor", "dwell_ms": 900, "confidence": "high", "who_was_right": "teacher", "note": "by the fault run"}
 
 

@@ -136,7 +136,7 @@ def test_a_page_that_names_a_charset_of_no_page_is_read_all_the_same(tmp_path: P
     assert "über" in found.text
 
 
-@pytest.mark.parametrize("text", ["a = ", "\xff", "[x]\ny = 1\n", 'danger = "flat"\n'])
+@pytest.mark.parametrize("text", ["a = ", "\xff", 'danger = "flat"\n'])
 def test_a_broken_word_list_is_named(tmp_path: Path, text: str) -> None:
     import shutil
 
