@@ -101,8 +101,9 @@ class Guard:
         token = _token(headers, path, settings)
         found = door("WEBSOCKET" if scope["type"] == "websocket" else scope["method"], path)
         refusal = _check_origin(scope, headers, settings)
-        # a page that loads shows the theme and role of this very moment
-        person = await self.people.find(token, is_fresh=_is_navigation(scope, headers)) if token and not refusal else None
+        # a page that loads shows the theme and role of this very moment, and what changes something is decided by it
+        is_fresh = _is_navigation(scope, headers) or scope.get("method") not in SAFE_METHODS
+        person = await self.people.find(token, is_fresh=is_fresh) if token and not refusal else None
         if person:
             language = person.language
             _introduce(scope, person)

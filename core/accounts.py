@@ -212,6 +212,7 @@ def sign_out(session_id: int, by: Person) -> None:
 
 def make_link(user_id: int, *, by: int | None) -> str:
     """A token that lets one person set a password once, within a day. Earlier links of that person stop working."""
+    _administrator(by)
     token = secrets.token_urlsafe(32)
     now = utc_now()
     with write_session() as session:
@@ -277,6 +278,15 @@ def first_admin_link() -> str | None:
 # --- accounts -------------------------------------------------------------------------------------------------------------
 
 
+def _administrator(by: int | None) -> None:
+    """Accounts are an administrator's business; None is the command line, whose user owns the data folder. Raises Forbidden."""
+    if by is not None:
+        with read_session() as session:
+            actor = session.get(t.User, by)
+        if actor is None or not actor.is_active or actor.role != Role.ADMIN:
+            raise Forbidden("forbidden", role=actor.role if actor else "")
+
+
 def _user(session: Session, user_id: int) -> t.User:
     user = session.get(t.User, user_id)
     if user is None:
@@ -320,6 +330,7 @@ def create_user(
 
     Raises UserError("accounts.bad_username" / "accounts.bad_role" / password codes), Conflicting("accounts.username_taken").
     """
+    _administrator(by)
     name = username.strip().lower()
     if not USERNAME.fullmatch(name):
         raise UserError("accounts.bad_username")
@@ -348,6 +359,7 @@ def create_user(
 
 def set_active(user_id: int, is_active: bool, *, by: int | None) -> None:
     """Enable or disable an account; disabling ends its sign-ins. The last administrator cannot be disabled."""
+    _administrator(by)
     with write_session() as session:
         user = _user(session, user_id)
         if not is_active:
@@ -363,6 +375,7 @@ def set_active(user_id: int, is_active: bool, *, by: int | None) -> None:
 
 def set_role(user_id: int, role: str, *, by: int | None) -> None:
     """Change what an account may do. The last administrator stays one."""
+    _administrator(by)
     if role not in set(Role):
         raise UserError("accounts.bad_role", role=role, known=", ".join(Role))
     with write_session() as session:

@@ -23,6 +23,7 @@ from core.expansion.expander import Expanded, open_expander
 from core.home import Home, current_home
 from core.i18n import error_text, translate
 from core.models import all_versions, get_version, serving_version
+from core.permit import permit
 from core.records import Message, VersionStatus
 from core.retrieval.index import Index
 from core.retrieval.plans import Plan
@@ -118,6 +119,7 @@ def ask(
     NotFound("ask.no_index" / "models.no_such_version"),
     Unavailable("ask.index_missing" / "ask.index_damaged"). A model that is down is a note.
     """
+    permit("ask.ask", user_id)
     home = current_home()
     question = check_question(question)
     watch = Watch()

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Literal, get_args
 
 from core.errors import Forbidden, NotFound, UserError
+from core.permit import permit
 from db import tables as t
 from db.base import utc_now
 from db.engine import write_session
@@ -26,6 +27,7 @@ def give_feedback(event_id: int, kind: str, *, rank: int | None = None, user_id:
 
     Raises NotFound("ask.no_event"), Forbidden("ask.not_your_question"), UserError("ask.bad_feedback" / "ask.no_such_passage").
     """
+    permit("ask_feedback.give_feedback", user_id)
     if kind not in KINDS or (rank is None) is (kind not in THUMBS):
         raise UserError("ask.bad_feedback", kind=kind)
     with write_session() as session:

@@ -25,6 +25,7 @@ from core.jobs.api import enqueue
 from core.jobs.configs_bench import CompareConfig
 from core.jobs.forms import validated
 from core.models import get_version
+from core.permit import permit
 from core.preference import voter
 from core.rewards import normalised_rules
 from core.scoring import open_scorer, store_scores
@@ -122,6 +123,7 @@ def start(user_id: int, values: CompareConfig | dict[str, Any]) -> int:
     """Queue a comparison; returns the job's id. Raises Forbidden, UserError("jobs.bad_...") for values that CompareConfig refuses,
     UserError("bench.same_version"), NotFound for a version or dataset that is not there, and NotFound("bench.no_questions") when no
     held-out question passes the filter."""
+    permit("bench_batches.start", user_id)
     config = CompareConfig.model_validate(
         validated(KIND, values.model_dump() if isinstance(values, CompareConfig) else values).model_dump()
     )
@@ -191,6 +193,7 @@ def file_case(user_id: int, batch_id: int, row_number: int, side: Side, note: st
 
     The same answer by the same person again returns the case that is open. Raises as `rows_of`, UserError("bench.no_such_row").
     """
+    permit("bench_batches.file_case", user_id)
     row = next((r for r in rows_of(user_id, batch_id) if r["row"] == row_number), None)
     if row is None or not row[f"{side}_answer"].strip():
         raise UserError("bench.no_such_row")
@@ -221,6 +224,7 @@ def file_case(user_id: int, batch_id: int, row_number: int, side: Side, note: st
 
 def export(user_id: int, batch_id: int, form: str) -> service.Exported:
     """Write the whole comparison as a recorded export with a manifest. Raises as `rows_of` and `core.exports.service.make_from_rows`."""
+    permit("bench_batches.export", user_id)
     if form not in EXPORT_FORMATS:
         raise UserError("exports.no_such_format", format=form, known=", ".join(EXPORT_FORMATS))
     batch = open_batch(user_id, batch_id)

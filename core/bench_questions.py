@@ -17,6 +17,7 @@ from core.bench_sides import Contestant
 from core.datasets import NewSample, store_samples
 from core.errors import NotFound, UserError
 from core.models import get_version
+from core.permit import permit
 from core.preference import voter
 from core.records import TRAINING_SPLITS, Language, Message, Risk, Split
 from db import tables as t
@@ -104,6 +105,7 @@ def next_question(
 
 def own_question(user_id: int, text: str) -> Question:
     """Store a typed question (once) and return it. Raises Forbidden, UserError("bench.question_empty" / "bench.question_too_long")."""
+    permit("bench_questions.own_question", user_id)
     text = text.strip()
     if not text:
         raise UserError("bench.question_empty")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.desk import tour
+from core.permit import permit
 from db.engine import read_session
 
 SCREEN = "bench"
@@ -16,4 +17,5 @@ def has_seen(user_id: int) -> bool:
 
 def mark_seen(user_id: int) -> None:
     """Remember it; a second time changes nothing."""
+    permit("bench_tour.mark_seen", user_id)
     tour.mark_seen(user_id, SCREEN)

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from core import audit
 from core.errors import Conflicting, NotFound, UserError
 from core.models import require_role
+from core.permit import permit
 from core.records import Role
 from core.settings import ROOT
 from db import tables as t
@@ -129,6 +130,7 @@ def publish(user_id: int, text_en: str, text_zh: str, note: str, *, expected_ver
     Raises Forbidden, UserError("guideline.note_missing" / "guideline.text_missing" / "guideline.unchanged" /
     "guideline.headings_differ"), Conflicting("guideline.changed_meanwhile").
     """
+    permit("guidelines.publish", user_id)
     text_en, text_zh, note = text_en.strip() + "\n", text_zh.strip() + "\n", note.strip()
     if len(note) < MIN_NOTE:
         raise UserError("guideline.note_missing")
@@ -154,6 +156,7 @@ def publish(user_id: int, text_en: str, text_zh: str, note: str, *, expected_ver
 
 def flag(user_id: int, paragraph: str, note: str, *, conflict_id: int | None = None) -> int:
     """Say that a paragraph is unclear or wrong. Raises Forbidden, UserError("guideline.note_missing" / "guideline.no_such_paragraph")."""
+    permit("guidelines.flag", user_id)
     note = note.strip()
     if len(note) < MIN_NOTE:
         raise UserError("guideline.note_missing")
@@ -181,6 +184,7 @@ def flag(user_id: int, paragraph: str, note: str, *, conflict_id: int | None = N
 
 def answer_flag(user_id: int, flag_id: int, answer: str) -> None:
     """Close a flag with what was decided. Raises Forbidden, UserError("guideline.note_missing"), NotFound("guideline.no_such_flag")."""
+    permit("guidelines.answer_flag", user_id)
     if len(answer.strip()) < MIN_NOTE:
         raise UserError("guideline.note_missing")
     with write_session() as session:

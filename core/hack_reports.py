@@ -18,6 +18,7 @@ from core import audit
 from core.errors import NotFound, UserError
 from core.home import Home, current_home
 from core.models import get_version, require_role
+from core.permit import permit
 from core.records import Role, VersionKind
 from db import tables as t
 from db.engine import read_session, write_session
@@ -72,6 +73,7 @@ def open_flags(session: Session, version: t.ModelVersion) -> list[FlagShown]:
 def answer(user_id: int, version: str, flag: str, *, answer: str, reason: str) -> None:
     """Answer one flag ("code:feature"). Raises Forbidden, NotFound("models.no_such_version", "reward.no_such_flag") and
     UserError("reward.reason_missing"); ValueError for a word that is no answer."""
+    permit("hack_reports.answer", user_id)
     if answer not in ANSWERS:
         raise ValueError(answer)
     reason = reason.strip()

@@ -32,6 +32,7 @@ from core.home import Home
 from core.i18n import translate
 from core.inspection_html import render
 from core.models import require_role
+from core.permit import permit
 from core.records import Role
 from core.settings import ROOT
 from db import tables as t
@@ -48,6 +49,7 @@ def make(home: Home, conflict_id: int, target: Path, *, by: int | None, language
 
     Raises Forbidden, NotFound("trust.no_such_case").
     """
+    permit("inspection.make", by)
     with write_session() as session:
         if by is not None:
             require_role(session.get(t.User, by), *INSPECTORS)

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from core import audit
 from core.errors import Conflicting, Forbidden, NotFound, UserError
 from core.home import Home
+from core.permit import permit
 from core.records import Role, VersionKind, VersionStatus
 from db import tables as t
 from db.engine import read_session, write_session
@@ -120,6 +121,7 @@ def add_external(user_id: int, *, name: str, url: str, model: str, key_variable:
     Raises Forbidden (engineers and administrators may), UserError("models.bad_url" / "models.bad_key_variable" /
     "models.no_endpoint_model") and as `check_name_free`.
     """
+    permit("models.add_external", user_id)
     url = url.strip().rstrip("/")
     if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", url):  # no user:password@ and no ?key= in a stored address
         raise UserError("models.bad_url")

@@ -20,6 +20,7 @@ from core import audit
 from core.errors import Conflicting, Forbidden, NotFound, UserError
 from core.harm_gate import Gates, gates_of
 from core.models import check_role, get_version, require_role, serving_version
+from core.permit import permit
 from core.promotion import MIN_REASON, PROMOTERS, Signature, checked_person, switch_and_smoke, weights_of
 from core.records import Role
 from core.signing import Proof, prove, signature
@@ -152,6 +153,7 @@ def decline(user_id: int, request_id: int, *, reason: str) -> None:
 
     Raises Forbidden, UserError("models.reason_missing"), NotFound and Conflicting as `countersign`.
     """
+    permit("override.decline", user_id)
     if len(reason.strip()) < MIN_REASON:
         raise UserError("models.reason_missing")
     with write_session() as session:

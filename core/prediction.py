@@ -26,6 +26,7 @@ from core.jobs.configs_evaluation import PredictConfig
 from core.models import get_version, require_role
 from core.notices import notices_of
 from core.outcomes import outcomes_of
+from core.permit import permit
 from core.records import Completion, Language, Message, Prompt, Role
 from core.retrieval.tokens import CJK
 from core.rules import RULES, danger_signs
@@ -139,6 +140,7 @@ def start(user_id: int, home: Home, *, name: str, content: bytes, model: str, co
 
     Raises Forbidden, NotFound("models.no_such_version"), what `read_questions` raises, UserError("evaluations.no_questions").
     """
+    permit("prediction.start", user_id)
     with read_session() as session:
         require_role(session.get(t.User, user_id), *STARTERS)
         get_version(session, model)

@@ -22,6 +22,7 @@ from core.completions import split_completion
 from core.datasets import store_completions, to_completion, to_prompt
 from core.errors import Conflicting, NotFound, UserError
 from core.models import get_version, require_role
+from core.permit import permit
 from core.records import Message, Prompt, Role, Vote
 from core.rewards import normalised_rules
 from core.scoring import Scored, open_scorer, store_scores
@@ -140,6 +141,7 @@ def open_pair(
     Raises Forbidden, UserError("bench.same_version"), NotFound("models.no_such_version" / "bench.no_such_question") and, where a side
     is to have evidence, what `core.evidence.passages` raises.
     """
+    permit("preference.open_pair", user_id)
     if (first, first_with_evidence) == (second, second_with_evidence):
         raise UserError("bench.same_version")
     with read_session() as session:
@@ -234,6 +236,7 @@ def cast(user_id: int, pair_id: int, ballot: Ballot) -> Stored:
     Raises Forbidden, NotFound("bench.no_such_pair"), Conflicting("bench.pair_not_ready" / "bench.pair_void" / "bench.already_voted"),
     UserError("bench.empty_vote").
     """
+    permit("preference.cast", user_id)
     if ballot.vote is None and not (ballot.unsafe_left or ballot.unsafe_right):
         raise UserError("bench.empty_vote")
     evidence = _evidence(user_id, pair_id, ballot)

@@ -24,6 +24,7 @@ from core.home import current_home
 from core.importing import screening
 from core.importing.rows import Item
 from core.importing.store import add_items, held_out
+from core.permit import permit
 from core.records import TRAINING_SPLITS
 from core.serving.token import kept_secret
 from db import tables as t
@@ -80,6 +81,7 @@ def set_policy(person: Person, action: str, reason: str) -> None:
 
     Raises Forbidden("forbidden"), UserError("privacy.action_unknown") and UserError("privacy.reason_needed").
     """
+    permit("quarantine.set_policy", person)
     if person.role != "admin":
         raise Forbidden("forbidden", role=person.role)
     if action not in ACTIONS:
@@ -193,6 +195,7 @@ def decide(person: Person, ids: Sequence[int], decision: str, reason: str) -> in
     All or none. Raises Forbidden("forbidden"), UserError("privacy.reason_needed"), NotFound("privacy.no_such_row"),
     Conflicting("privacy.decided_already") and UserError("privacy.held_out") when a prompt meanwhile stands in an evaluation split.
     """
+    permit("quarantine.decide", person)
     allowed = {"released": ("admin",), "surrogate": ("admin", "engineer"), "dropped": ("admin", "engineer")}
     if decision not in allowed:
         raise UserError("privacy.action_unknown", action=decision)

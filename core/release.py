@@ -24,6 +24,7 @@ from core.errors import Conflicting, NotFound, UserError
 from core.evaluation import newest_covering, report_of
 from core.home import Home
 from core.models import NAME, Weights, check_name_free, check_weights, get_version, lineage, register_version, require_role
+from core.permit import permit
 from core.policy import base_location
 from core.records import Role, VersionKind
 from db import tables as t
@@ -105,6 +106,7 @@ def load(home: Home, folder: Path, *, by: int | None = None, base: str = "") -> 
     The base is found by its hash among the versions here (or must be `base`), else taken from a self-contained package.
     Raises as `release_files.verify`, UserError("release.wrong_base"), NotFound("release.base_missing") and as `register_version`.
     """
+    permit("release.load", by)
     if by is not None:
         with read_session() as session:
             require_role(session.get(t.User, by), Role.ADMIN, Role.ENGINEER)

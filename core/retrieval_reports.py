@@ -22,6 +22,7 @@ from core.errors import NotFound, UserError
 from core.home import current_home
 from core.jobs import schedules
 from core.models import require_role
+from core.permit import permit
 from core.records import Role
 from core.retrieval.decision import Decision, Facts, Prices, decide
 from core.retrieval.failures import CATEGORIES
@@ -156,6 +157,7 @@ def failed(evaluation_id: int) -> list[Failed]:
 
 def correct(user_id: int, evaluation_id: int, query_id: str, category: str, note: str = "") -> None:
     """Say what a failure really was. Raises Forbidden, UserError("retrieval.bad_category"), NotFound("retrieval.no_such_failure")."""
+    permit("retrieval_reports.correct", user_id)
     if category not in CATEGORIES:
         raise UserError("retrieval.bad_category", category=category)
     before = next((one for one in failed(evaluation_id) if one.query_id == query_id), None)

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from core import audit, search_plans
 from core.errors import Conflicting, NotFound, UserError
 from core.models import require_role
+from core.permit import permit
 from core.records import Role
 from core.retrieval import index_versions
 from core.retrieval.clicks import Impression, estimate_examination, inverse_weights
@@ -131,6 +132,7 @@ def start(user_id: int, trial_id: int, *, reason: str) -> None:
     Raises Forbidden, UserError("retrieval.reason_missing" / "retrieval.not_accepted"), Conflicting("retrieval.trial_runs" /
     "retrieval.trial_overtaken") when another trial of the index runs or another version was activated since.
     """
+    permit("retrieval_trials.start", user_id)
     with write_session() as session:
         row = _pressed(session, user_id, trial_id, reason, (ACCEPTED, STOPPED))
         if not row.verdict.get("is_accepted"):
@@ -148,6 +150,7 @@ def start(user_id: int, trial_id: int, *, reason: str) -> None:
 
 def advance(user_id: int, trial_id: int, *, reason: str) -> float:
     """The next share; all of the traffic is a promotion. Returns the share. Raises as `start`, and UserError("retrieval.too_early")."""
+    permit("retrieval_trials.advance", user_id)
     seen = look_at(trial_id)
     with write_session() as session:
         row = _pressed(session, user_id, trial_id, reason, (RUNNING,))

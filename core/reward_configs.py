@@ -25,6 +25,7 @@ from core import audit, lineage
 from core.errors import Conflicting, Forbidden, NotFound, UserError
 from core.home import Home, current_home
 from core.models import check_role, require_role
+from core.permit import permit
 from core.records import RewardConfig, Role
 from core.reward_limits import violations, weights_of
 from core.reward_rules import RulesFacts, render
@@ -78,6 +79,7 @@ def propose(
     `user_id` None is a job that nobody in particular queued. Raises Forbidden, UserError("reward.reason_missing"), the codes of
     `core.reward_limits.violations`, and UserError("reward.nothing_changes") when it equals the config in force.
     """
+    permit("reward_configs.propose", user_id)
     reason = reason.strip()
     if len(reason) < MIN_REASON:
         raise UserError("reward.reason_missing")

@@ -20,6 +20,7 @@ from core.agreement import Estimate, count_table, estimate
 from core.desk.cases import blind_case
 from core.errors import Conflicting, Forbidden, NotFound, UserError
 from core.models import require_role
+from core.permit import permit
 from core.records import Role, Verdict
 from db import tables as t
 from db.base import utc_now
@@ -80,6 +81,7 @@ class Change:
 def open_room(user_id: int, name: str, conflict_ids: Sequence[int], member_ids: Sequence[int]) -> int:
     """Open a room; its host is a member. Raises Forbidden, UserError("rooms.name_missing" / "rooms.needs_cases" / "rooms.needs_people"),
     NotFound("rooms.no_such_case")."""
+    permit("rooms.open_room", user_id)
     cases, name = list(dict.fromkeys(conflict_ids)), name.strip()
     if not name:
         raise UserError("rooms.name_missing")
@@ -106,6 +108,7 @@ def open_room(user_id: int, name: str, conflict_ids: Sequence[int], member_ids: 
 def give(user_id: int, room_id: int, conflict_id: int, verdict: str, note: str = "") -> None:
     """One's verdict on a case in the round that is open. Raises Forbidden("rooms.not_a_member"), Conflicting("rooms.stage_is" /
     "rooms.given_already"), UserError("desk.verdict_unknown"), NotFound."""
+    permit("rooms.give", user_id)
     if verdict not in VERDICTS:
         raise UserError("desk.verdict_unknown")
     with write_session() as session:
@@ -131,6 +134,7 @@ def advance(user_id: int, room_id: int, *, expected_stage: str) -> str:
 
     Raises Forbidden, Conflicting("rooms.stage_is"), UserError("rooms.too_early").
     """
+    permit("rooms.advance", user_id)
     with write_session() as session:
         user = require_role(session.get(t.User, user_id), *HOSTS)
         room = _room(session, room_id)

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from core import audit
 from core.errors import Conflicting, NotFound, UserError
 from core.models import require_role
+from core.permit import permit
 from core.records import ConflictStatus, Role
 from db import tables as t
 from db.base import utc_now
@@ -90,6 +91,7 @@ def close_case(session: Session, case_id: int, *, actor: t.User | None, reason: 
 
 def close(user_id: int, case_id: int, reason: str) -> None:
     """`close_case` in a transaction of its own, for screens."""
+    permit("safety.close", user_id)
     with write_session() as session:
         close_case(session, case_id, actor=session.get(t.User, user_id), reason=reason)
 

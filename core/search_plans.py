@@ -14,6 +14,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core import audit
+from core.models import check_role
+from core.records import Role
 from core.retrieval.calibration import Calibration
 from core.retrieval.plans import Plan
 from db import tables as t
@@ -51,6 +53,7 @@ def history(index_name: str, *, limit: int = 20) -> list[StoredPlan]:
 
 def set_plan(index_name: str, plan: Plan, *, reason: str, by: int | None) -> int:
     """Put a plan in force; the calibration stays. Returns its id."""
+    check_role(by, Role.ENGINEER, Role.ADMIN)
     with write_session() as session:
         newest = session.scalar(_rows(index_name).limit(1))
         return _add(session, index_name, plan.to_json(), newest.calibration if newest else {}, reason, by)

@@ -68,7 +68,7 @@ def create(user_id: int, name: str, scopes: Iterable[str], days: int, *, by: int
         if by is not None:
             actor = require_role(session.get(t.User, by), *Role)
             if actor.id != user_id and actor.role != Role.ADMIN:
-                raise Forbidden("forbidden", role=actor.role)
+                raise Forbidden("tokens.not_yours")
         owner = session.get(t.User, user_id)
         if owner is None or not owner.is_active:
             raise NotFound("accounts.no_such_user", name=user_id)

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from core import audit, promotion
 from core.errors import Conflicting, NotFound, UserError
 from core.models import require_role, serving_version
+from core.permit import permit
 from core.sequential import fisher_more_often, log_evidence, share_of_look
 from core.signing import Proof
 from db import tables as t
@@ -166,6 +167,7 @@ def dismiss(user_id: int, proposal_id: int, *, reason: str) -> None:
 
     Raises Forbidden, UserError("models.reason_missing"), NotFound and Conflicting as `accept`.
     """
+    permit("watch.dismiss", user_id)
     if len(reason.strip()) < MIN_REASON:
         raise UserError("models.reason_missing")
     with write_session() as session:

@@ -29,6 +29,7 @@ from core import audit
 from core.errors import NotFound, UserError
 from core.health import version
 from core.models import require_role
+from core.permit import permit
 from core.records import Role
 from db import tables as t
 from db.base import utc_now
@@ -76,6 +77,7 @@ def create(user_id: int, url: str, events: Sequence[str]) -> tuple[int, str]:
 
     Raises Forbidden, UserError("webhooks.bad_url" / "webhooks.no_events" / "webhooks.no_such_event").
     """
+    permit("webhooks.create", user_id)
     try:
         parts = urlsplit(url.strip())
         is_address = parts.scheme in ("http", "https") and HOST.fullmatch(parts.hostname or "") and parts.port != 0

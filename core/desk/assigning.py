@@ -20,6 +20,7 @@ from core.desk.plan import Seat, active_reviewers, give_seats, has_seats, readin
 from core.desk.queue import EXCERPT, Wish, wished
 from core.errors import UserError
 from core.models import require_role
+from core.permit import permit
 from core.records import ConflictStatus, Role
 from db import tables as t
 from db.base import utc_now
@@ -125,6 +126,7 @@ def assign_cases(
     By name, whoever has the fewest waiting comes first, and nobody gets a case that they have read. Raises Forbidden,
     UserError("assign.nothing_chosen", "assign.too_many", "assign.needs_people", "assign.needs_speciality").
     """
+    permit("desk.assigning.assign_cases", by)
     cases = list(dict.fromkeys(case_ids))
     if not cases:
         raise UserError("assign.nothing_chosen")

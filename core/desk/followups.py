@@ -22,6 +22,7 @@ from core.desk.cases import MOVABLE, last_signed
 from core.desk.plan import REVIEWER_ROLES
 from core.errors import Conflicting, NotFound, UserError
 from core.models import require_role
+from core.permit import permit
 from core.records import TRAINING_SPLITS, ConflictStatus, Role, Split
 from db import tables as t
 from db.base import utc_now
@@ -98,6 +99,7 @@ def close(user_id: int, follow_up_id: int, answer: str, *, accept: bool) -> None
 
     Raises Forbidden, UserError("followups.answer_missing"), NotFound("followups.no_such"), Conflicting("followups.closed").
     """
+    permit("desk.followups.close", user_id)
     answer = answer.strip()[:MAX_ANSWER]
     if len(answer) < MIN_ANSWER:
         raise UserError("followups.answer_missing")

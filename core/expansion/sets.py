@@ -18,9 +18,14 @@ from core import audit
 from core.errors import Conflicting, NotFound, UserError
 from core.expansion import families, reward, schema
 from core.expansion.schema import Line, Row
+from core.models import check_role
+from core.records import Role
 from db import tables as t
 from db.base import utc_now
 from db.engine import read_session, write_session
+
+ENGINEERS = (Role.ENGINEER, Role.ADMIN)
+EDITORS = (Role.CLINICIAN, Role.ENGINEER, Role.ADMIN)
 
 BLOCK = 1000
 Order = Literal["number", "rubric"]
@@ -63,6 +68,7 @@ class Edit:
 
 def store(name: str, rows: Sequence[Row], *, source: str, by: int | None, card: dict[str, Any] | None = None) -> int:
     """A new set; its id. Raises UserError("expansion.name_empty" / "expansion.empty_set"), Conflicting("expansion.name_taken")."""
+    check_role(by, *ENGINEERS)
     name = name.strip()
     if not name:
         raise UserError("expansion.name_empty")
@@ -159,6 +165,7 @@ def fix(row_id: int, query: str, output: str, reason: str, *, by: int, seen_edit
     Raises UserError("expansion.reason_needed" / "expansion.fix_invalid" / "expansion.query_missing" / "expansion.nothing_changed"),
     Conflicting("expansion.stale_row"), NotFound("expansion.no_row").
     """
+    check_role(by, *EDITORS)
     parsed = schema.parse_output(output)
     if not query.strip():
         raise UserError("expansion.query_missing")
@@ -199,6 +206,7 @@ def history(row_id: int) -> list[Edit]:
 
 def assign_splits(set_id: int, *, by: int | None, seed: int = 0) -> dict[str, int]:
     """Split the kept rows by family, 80 : 10 : 10; how many rows each split has. Raises UserError("expansion.empty_set")."""
+    check_role(by, *ENGINEERS)
     r = t.ExpansionRow
     with read_session() as session:
         found = list(session.scalars(select(r).where(r.set_id == set_id, r.status == "kept").order_by(r.number)))
@@ -229,6 +237,7 @@ def _open(session: Session, row_id: int, reason: str, seen_edits: int) -> t.Expa
 
 
 def _set_status(row_id: int, status: str, kind: str, reason: str, by: int, seen_edits: int) -> None:
+    check_role(by, *EDITORS)
     with write_session() as session:
         found = _open(session, row_id, reason, seen_edits)
         before = _state(found)

@@ -32,6 +32,7 @@ from core.health import version
 from core.home import Home, current_home
 from core.lineage import note_uses
 from core.models import require_role
+from core.permit import permit
 from core.records import Language, Role
 from core.scoring import open_scorer
 from db import tables as t
@@ -76,6 +77,7 @@ def make(user_id: int | None, kind: str, form: str = "", filter: Filter | None =
     Raises Forbidden, UserError("exports.no_such_kind" / "exports.no_such_format" / "exports.no_such_language"),
     NotFound("exports.no_such_dataset") and UserError("exports.nothing", ...) when not a single row is left.
     """
+    permit("exports.service.make", user_id)
     if kind not in FORMATS:
         raise UserError("exports.no_such_kind", kind=kind, known=", ".join(FORMATS))
     form, chosen = form or FORMATS[kind][0], filter or Filter()

@@ -18,6 +18,8 @@ from core.i18n import translate
 from core.importing.importer import check_request
 from core.jobs.api import enqueue
 from core.jobs.configs import ImportConfig
+from core.models import check_role
+from core.records import Role
 from db import tables as t
 from db.engine import read_session, write_session
 
@@ -111,6 +113,7 @@ def keep_upload(home: Home, name: str, content: bytes) -> Path:
 
 def start_import(path: Path, config: ImportConfig, created_by: int | None) -> int:
     """Check what can be checked at once, then queue the import; returns the job's id."""
+    check_role(created_by, Role.ENGINEER, Role.ADMIN)
     if not config.dataset.strip():
         raise UserError("data.name_needed")
     with read_session() as session:

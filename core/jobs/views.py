@@ -1,6 +1,7 @@
 """What screens and routers ask of the queue, each call one short transaction of its own.
 
-Rows come back detached and complete. Who may act is decided by the caller (`app.session.require`, `app.api.access`).
+Rows come back detached and complete. Whoever starts, stops or schedules is an engineer or an administrator, checked here; None is
+the command line.
 Called by pages/jobs.py and its widgets, app.api and the command line.
 """
 
@@ -17,9 +18,12 @@ from core.home import current_home
 from core.jobs import api, schedules
 from core.jobs.kinds import KINDS
 from core.jobs.tasks import task_of
-from core.records import CancelMode
+from core.models import check_role
+from core.records import CancelMode, Role
 from db import tables as t
 from db.engine import read_session, write_session
+
+RUNNERS = (Role.ENGINEER, Role.ADMIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,24 +87,28 @@ def start(
     kind: str, config: dict[str, Any], by: int | None, *, after_id: int | None = None, priority: int = 0, dedup_key: str | None = None
 ) -> int:
     """Queue a job and return its id. Raises as `core.jobs.api.enqueue`."""
+    check_role(by, *RUNNERS)
     with write_session() as session:
         return api.enqueue(session, kind, config, created_by=by, after_id=after_id, priority=priority, dedup_key=dedup_key)
 
 
 def stop(job_id: int, mode: CancelMode, by: int | None) -> t.Job:
     """Cancel a queued job, ask a running one to stop. Raises Conflicting("jobs.already_ended")."""
+    check_role(by, *RUNNERS)
     with write_session() as session:
         return api.cancel(session, job_id, mode, by)
 
 
 def run_again(job_id: int, by: int | None) -> t.Job:
     """Retry from the last checkpoint. Raises as `core.jobs.api.retry`."""
+    check_role(by, *RUNNERS)
     with write_session() as session:
         return api.retry(session, job_id, by)
 
 
 def start_demo(by: int | None) -> list[int]:
     """Queue the demo's chain; its ids, also when it was active already."""
+    check_role(by, *RUNNERS)
     with write_session() as session:
         return demo.queue_demo(session, by)
 
@@ -125,11 +133,13 @@ def list_schedules() -> list[t.Schedule]:
 
 def put_schedule(name: str, kind: str, config: dict[str, Any], cron: str, timezone: str, by: int | None) -> None:
     """See `core.jobs.schedules.put`."""
+    check_role(by, *RUNNERS)
     with write_session() as session:
         schedules.put(session, name, kind, config, cron, timezone=timezone, by=by)
 
 
 def switch_schedule(schedule_id: int, is_active: bool, by: int | None) -> None:
     """See `core.jobs.schedules.switch`."""
+    check_role(by, *RUNNERS)
     with write_session() as session:
         schedules.switch(session, schedule_id, is_active=is_active, by=by)

@@ -21,6 +21,7 @@ from core import audit
 from core.errors import NotFound
 from core.home import Home, current_home
 from core.models import require_role
+from core.permit import permit
 from core.records import Role
 from core.retrieval import engine_moves
 from core.retrieval.index import load_index, publish
@@ -124,6 +125,7 @@ def activate(name: str, version: int, *, by: int | None, reason: str = "") -> Ve
     `by` None is the machine's own account (a job, the command line). Raises Forbidden, NotFound("index.no_version") and, before
     anything is changed, as `load_index` when the folder is not what was built.
     """
+    permit("retrieval.index_versions.activate", by)
     with read_session() as session:
         row = session.scalar(select(t.SearchIndex).where(t.SearchIndex.name == name, t.SearchIndex.version == version))
         if row is None or not row.path:

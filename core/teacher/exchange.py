@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from core import audit
 from core.models import require_role
+from core.permit import permit
 from core.records import Role
 from db import tables as t
 from db.base import utc_now
@@ -84,6 +85,7 @@ def import_lines(lines: Iterable[str | bytes], *, by: int | None, name: str = ""
 
     A line that is not a verdict is counted and named, the others are taken.
     """
+    permit("teacher.exchange.import_lines", by)
     done, chunk = Imported(), list[Line]()
     if by is not None:
         with read_session() as session:

@@ -20,6 +20,7 @@ from core import audit
 from core.datasets import NewSample, store_samples
 from core.errors import Conflicting, NotFound, UserError
 from core.models import require_role
+from core.permit import permit
 from core.records import Judgement, Language, Message, Prompt, Risk, Role, Split
 from core.statistics import wilson
 from db import tables as t
@@ -182,6 +183,7 @@ def decide(user_id: int, ids: Sequence[int], *, accept: bool, reason: str) -> No
 
     Raises Forbidden, UserError("teacher.reason_missing"), NotFound("teacher.no_such_proposal"), Conflicting("teacher.decided").
     """
+    permit("teacher.proposals.decide", user_id)
     if not reason.strip():
         raise UserError("teacher.reason_missing")
     with write_session() as session:
