@@ -53,7 +53,13 @@ def run_move(run: Run) -> None:
             "rows": index.num_entries,
         }
         if compared:
-            detail |= {"questions": compared.num, "equal": compared.num_equal, "overlap": compared.overlap, "scale": compared.scale}
+            detail |= {
+                "held": compared.num_held,
+                "questions": compared.num,
+                "equal": compared.num_equal,
+                "overlap": compared.overlap,
+                "scale": compared.scale,
+            }
         audit.record(session, "index_move", "search_index", f"{config.name} v{version}", actor_id=None, detail=detail, reason=reason)
     if config.activate:
         versions.activate(config.name, version, by=None, reason=reason)
@@ -85,7 +91,8 @@ def _fill(run: Run, config: IndexMoveConfig, index: Index, version: int) -> tupl
     except UserError:
         moves.note(notes, place, 0)  # the next move puts everything once more: rows of the same number are replaced
         raise
-    compared = moves.compare(index, engine, place, config.num_questions)
+    held = frozenset(json.loads(notes.read_text())["held"])
+    compared = moves.compare(index, engine, place, config.num_questions, held)
     print(
         f"{compared.num_equal} of {compared.num} sample questions find the same ten, scale {compared.scale:.6g}, vectors {compared.overlap}"
     )

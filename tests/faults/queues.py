@@ -106,7 +106,8 @@ if words[:2] == ["jobs", "launch"]:
         sys.exit("sky.exceptions.ResourcesUnavailableError: no resource satisfying the requirement")
     number = 1 + len(list(state.glob("*.json")))
     node = {{k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}}
-    process = subprocess.Popen(task["run"], shell=True, env=node, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(task["run"], shell=True, env=node, start_new_session=True, **quiet)
     (state / f"{{number}}.json").write_text(json.dumps({{"job_id": number, "job_name": task["name"], "pid": process.pid}}))
     print(f"Job submitted, Job ID: {{number}}")
 elif words[:2] == ["jobs", "queue"]:

@@ -23,6 +23,7 @@ from core.jobs.launch import endnote
 from core.jobs.launch.base import Task
 from core.jobs.launch.queued import REFRESH_S, SETTLE_S, QueueLauncher, Refused, start_script
 
+#: below the lease of a job: the worker's heart does not beat while it waits
 TIMEOUT_S = 15.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ALIVE = ("PENDING", "RUNNING")
@@ -50,9 +51,9 @@ class RayLauncher(QueueLauncher):
     ) -> None:
         super().__init__(runs, grace_s=grace_s, exclusive=exclusive, refresh_s=refresh_s, settle_s=settle_s)
         self.num_cpus = num_cpus
-        is_remote = urlsplit(address).hostname not in LOOPBACK
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._client = httpx.Client(base_url=address.rstrip("/"), headers=headers, timeout=timeout_s, trust_env=is_remote)
+        self.address, self.timeout_s = address.rstrip("/"), timeout_s
+        self.is_remote = urlsplit(address).hostname not in LOOPBACK
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def _submit(self, task: Task) -> str:
         script = start_script(task, self.grace_s, sorted(os.environ.items()))
@@ -102,7 +103,8 @@ class RayLauncher(QueueLauncher):
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
         try:
-            return self._client.request(method, path, json=body)
+            with httpx.Client(headers=self._headers, timeout=self.timeout_s, trust_env=self.is_remote, verify=self.is_remote) as client:
+                return client.request(method, self.address + path, json=body)
         except (httpx.HTTPError, httpx.InvalidURL) as error:  # without the cause: it may hold the request with its token
             raise OSError(f"Ray: {type(error).__name__} {error}") from None
 
