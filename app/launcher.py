@@ -112,7 +112,8 @@ class Launcher:
             # the web process computes nothing; OpenMP pools would only compete with a training
             Child("web", web, env | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}),
             Child("worker", [sys.executable, "-m", "core.worker"], env),
-            Child("model_server", [sys.executable, "-m", "core.model_server"], env),
+            # its log is lines, not progress bars
+            Child("model_server", [sys.executable, "-m", "core.model_server"], env | {"TQDM_DISABLE": "1"}),
         ]
 
     def run(self, on_ready: Callable[[str], None]) -> None:

@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.cases import CASES
+from benchmarks.faults.cases import CASES, close
 from core.settings import ROOT
 
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
@@ -78,7 +78,10 @@ def main() -> int:
     if os.geteuid() != 0:
         print("not root: the cases with a small disk are left out", file=sys.stderr)
         names = [name for name in names if not name.startswith("disk ")]
-    num_failed = run_all(names, asked.out)
+    try:
+        num_failed = run_all(names, asked.out)
+    finally:
+        close()
     shown = table(read(asked.out))
     if asked.into:
         page = (ROOT / asked.into).read_text(encoding="utf-8")

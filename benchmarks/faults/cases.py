@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,9 +39,18 @@ class Seen:
     recovery: str
 
 
+#: one product serves every case that leaves it whole; made at the first of them, ended by `close`
+_shared: list[tuple[Product, tempfile.TemporaryDirectory[str]]] = []
+
+
 @contextmanager
-def running(folder: Path, **extra: str) -> Iterator[Product]:
-    """The product on a fresh home in `folder`, answering; ended and gone afterwards."""
+def running(folder: Path | None = None, **extra: str) -> Iterator[Product]:
+    """The product, answering: the shared one, or with a `folder` one of its own in there, gone afterwards."""
+    if folder is None:
+        product = _take_shared()
+        product.said.clear()
+        yield product
+        return
     product = Product(folder / "home", extra)
     product.prepare()
     product.start()
@@ -50,6 +60,26 @@ def running(folder: Path, **extra: str) -> Iterator[Product]:
     finally:
         product.stop()
         product.kill_all()
+
+
+def _take_shared() -> Product:
+    if not _shared:
+        folder = tempfile.TemporaryDirectory(prefix="consilium-faults-", ignore_cleanup_errors=True)
+        product = Product(Path(folder.name) / "home")
+        product.prepare(num_cases=600)
+        product.start()
+        _shared.append((product, folder))
+        product.up()
+    return _shared[0][0]
+
+
+def close() -> None:
+    """End the shared product."""
+    while _shared:
+        product, folder = _shared.pop()
+        product.stop()
+        product.kill_all()
+        folder.cleanup()
 
 
 def heard(product: Product) -> str:
@@ -71,7 +101,7 @@ def sentence_of(product: Product, job: int) -> str:
 
 
 def web_killed(folder: Path) -> Seen:
-    with running(folder) as product:
+    with running() as product:
         product.decide()
         case, hold, version = product.take()
         pid, began = product.kill("web"), time.monotonic()
@@ -87,7 +117,7 @@ def web_killed(folder: Path) -> Seen:
 
 
 def worker_killed(folder: Path) -> Seen:
-    with running(folder) as product:
+    with running() as product:
         job = product.queue_job("demo_base", SMALL_BASE)
         until(lambda: product.family(job, is_supervisor=False), "the job runs")
         product.kill("worker")
@@ -102,7 +132,7 @@ def worker_killed(folder: Path) -> Seen:
 
 
 def supervisor_killed(folder: Path) -> Seen:
-    with running(folder) as product:
+    with running() as product:
         job = product.queue_job("demo_base", SMALL_BASE)
         until(lambda: list((product.home / "runs" / f"{job:06d}" / "checkpoints").glob("step-*")), "a checkpoint")
         for process in product.family(job, is_supervisor=True):
@@ -120,7 +150,7 @@ def supervisor_killed(folder: Path) -> Seen:
 
 
 def job_killed(folder: Path) -> Seen:
-    with running(folder) as product:
+    with running() as product:
         job = product.queue_job("demo_base", SMALL_BASE)
         until(lambda: list((product.home / "runs" / f"{job:06d}" / "checkpoints").glob("step-*")), "a checkpoint")
         for process in product.family(job, is_supervisor=False):
@@ -136,7 +166,7 @@ def job_killed(folder: Path) -> Seen:
 
 
 def model_server_killed(folder: Path) -> Seen:
-    with running(folder) as product:
+    with running() as product:
         pid = product.kill("model_server")
         product.decide()
         began = time.monotonic()
@@ -276,7 +306,7 @@ def run_command(product: Product, *words: str) -> tuple[int, str]:
 
 
 def logs_not_writable(folder: Path) -> Seen:
-    with running(folder) as product:
+    with running() as product:
         shutil.rmtree(product.home / "logs")
         (product.home / "logs").write_text("not a folder")
         pid = product.kill("web")
@@ -286,6 +316,7 @@ def logs_not_writable(folder: Path) -> Seen:
         told = product.launcher_said(r"the log of \w+ cannot be written[^\n]*")
         assert told
         (product.home / "logs").unlink()
+        (product.home / "logs").mkdir()
         return Seen(
             "the log folder taken away and unwritable, web killed",
             f"at the terminal: {told}",
@@ -298,7 +329,7 @@ def logs_not_writable(folder: Path) -> Seen:
 
 
 def locked(folder: Path, seconds: float) -> Seen:
-    with running(folder) as product:
+    with running() as product:
         case, hold, version = product.take()
         lock = sqlite3.connect(product.home / "consilium.db", isolation_level=None, check_same_thread=False)
         lock.execute("BEGIN IMMEDIATE")
@@ -469,7 +500,7 @@ def teacher(folder: Path, mode: str) -> Seen:
 
 
 def model_server_hangs(folder: Path) -> Seen:
-    with running(folder) as product:
+    with running() as product:
         process = psutil.Process(product.pid("model_server"))
         process.send_signal(signal.SIGSTOP)
         began = time.monotonic()
@@ -489,7 +520,7 @@ def model_server_hangs(folder: Path) -> Seen:
 
 
 def index_case(folder: Path, damage: str) -> Seen:
-    with running(folder) as product:
+    with running() as product:
         documents = folder / "documents"
         documents.mkdir()
         for n in range(3):
@@ -500,7 +531,7 @@ def index_case(folder: Path, damage: str) -> Seen:
         assert product.ended(first).status == "succeeded"
         asked = {"json": {"query": "fever above 39 degrees"}}
         assert product.call("POST", "/api/ask", **asked).status_code == 200
-        (version,) = [path for path in (product.home / "indexes" / "guidelines").iterdir() if path.is_dir()]
+        version = max((p for p in (product.home / "indexes" / "guidelines").iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
         if damage == "missing":
             shutil.rmtree(version)
         else:
@@ -529,7 +560,7 @@ def index_case(folder: Path, damage: str) -> Seen:
 
 
 def out_of_memory(folder: Path) -> Seen:
-    with running(folder) as product:
+    with running() as product:
         job = product.queue_job("demo_base", {**SMALL_BASE, "num_documents": 4000, "num_chats": 4000})
         (child, *_) = until(lambda: product.family(job, is_supervisor=False), "the job runs")
         until(lambda: child.memory_info().vms > 300 * 2**20, "it has begun to load")
@@ -560,7 +591,7 @@ def out_of_memory(folder: Path) -> Seen:
 
 
 def checkpoint_damaged(folder: Path) -> Seen:
-    with running(folder) as product:
+    with running() as product:
         job = product.queue_job("demo_base", SMALL_BASE)
         checkpoints = product.home / "runs" / f"{job:06d}" / "checkpoints"
         until(lambda: len(list(checkpoints.glob("step-*/state.pt"))) > 1, "two checkpoints")
@@ -613,7 +644,7 @@ def config_broken(folder: Path) -> Seen:
 
 
 def port_busy(folder: Path) -> Seen:
-    with running(folder) as product:
+    with running() as product:
         other = Product(folder / "other")
         other.prepare(num_cases=5)
         port = product.url.rpartition(":")[2]
