@@ -127,7 +127,7 @@ def test_nothing_is_switched_when_answers_differ_and_a_killed_move_goes_on(doubl
     assert active() == (1, "own")
     put = sum("_bulk" in path for _, path, _ in double.seen)
     with monkeypatch.context() as patch:
-        patch.setattr(moves, "same_ten", lambda own, found: False)
+        patch.setattr(moves, "same_ten", lambda own, found, tolerance: False)
         with pytest.raises(UserError, match=r"engines\.answers_differ"):
             move("opensearch", 2)
     assert sum("_bulk" in path for _, path, _ in double.seen) == put  # everything was there already
