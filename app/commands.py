@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from app import (
+    access_commands,
     ask_commands,
     audit_commands,
     checks,
@@ -50,6 +51,7 @@ job_commands = typer.Typer(help=help_text("jobs"), no_args_is_help=True)
 def register(cli: typer.Typer) -> None:
     """Add all commands to the command line."""
     cli.add_typer(user_commands, name="user")
+    access_commands.register(cli, user_commands)
     cli.command("import", help=help_text("import"))(import_file)
     cli.command(help=help_text("export"))(export)
     index_commands.register(cli, as_meant, run_or_queue)

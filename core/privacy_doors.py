@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from core.deidentify import Finding, find_all, fingerprint, mask
+from core.deidentify.detect import half_width
+from core.deidentify.structured import structured
 from core.errors import UserError
 from core.importing.screening import kinds_of, preview_of
 from core.quarantine import hold_sample, policy, surrogates_for
@@ -89,6 +91,38 @@ def outside_messages(messages: Sequence[Message]) -> list[Message]:
         raise UserError("privacy.leaving", num=sum(map(len, found)))
     surrogates = surrogates_for("chat", hashlib.sha256(said[0].encode()).hexdigest())
     return [Message(m.role, surrogates.apply(text, hits)) for m, text, hits in zip(messages, said, found, strict=True)]
+
+
+#: a number of somebody's; names, addresses, dates, telephones and e-mails also stand in a guideline, as those of its publisher
+OF_A_PATIENT = frozenset({"id_card", "nhs_number", "ssn", "bank_card", "record_number", "mobile", "online_id", "plate"})
+
+
+def kinds_in_document(text: str) -> tuple[str, ...]:
+    """Kinds of a patient's numbers in a document that is to be indexed, sorted; nothing when the policy is off."""
+    if policy().action == "off":
+        return ()
+    return tuple(sorted({hit.kind for hit in structured(half_width(text)[0])} & OF_A_PATIENT))
+
+
+def screen_texts(groups: Sequence[Sequence[str]], scope: str) -> tuple[list[list[str]], list[int]]:
+    """Rows of texts as they may be stored, and the places of those that may not: with the policy "surrogate" all may, made over.
+
+    A date alone names nobody.
+    """
+    rule = policy()
+    if rule.action == "off":
+        return [list(group) for group in groups], []
+    kept, held = [], []
+    for number, group in enumerate(groups):
+        found = find_all(group)
+        if not any(hit.kind != "date" for hits in found for hit in hits):
+            kept.append(list(group))
+        elif rule.action == "quarantine":
+            held.append(number)
+        else:
+            surrogates = surrogates_for(scope, hashlib.sha256(group[0].encode()).hexdigest())
+            kept.append([surrogates.apply(text, hits) for text, hits in zip(group, found, strict=True)])
+    return kept, held
 
 
 def may_leave(texts: Sequence[str]) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 
 from core import audit
 from core.access import DOORS, SCOPES
@@ -112,18 +113,29 @@ def revoke(token_id: int, *, by: int | None) -> None:
 
 def listing(by: int) -> list[TokenShown]:
     """One's own tokens; everybody's for an administrator. Newest first."""
+    with read_session() as session:
+        is_admin = require_role(session.get(t.User, by), *Role).role == Role.ADMIN
+        return _shown(session, None if is_admin else by)
+
+
+def _shown(session: Session, owner: int | None) -> list[TokenShown]:
     now = utc_now()
     query = select(t.ApiToken, t.User.username).join(t.User, t.User.id == t.ApiToken.user_id).order_by(t.ApiToken.id.desc())
+    if owner is not None:
+        query = query.where(t.ApiToken.user_id == owner)
+    return [
+        TokenShown(
+            r.id, r.user_id, name, r.name, r.hint, tuple(r.scopes), r.created_at, r.expires_at, r.last_used_at,
+            r.revoked_at is None and r.expires_at > now,
+        )
+        for r, name in session.execute(query)
+    ]  # fmt: skip
+
+
+def everybodys() -> list[TokenShown]:
+    """All tokens, for the command line. Newest first."""
     with read_session() as session:
-        if require_role(session.get(t.User, by), *Role).role != Role.ADMIN:
-            query = query.where(t.ApiToken.user_id == by)
-        return [
-            TokenShown(
-                r.id, r.user_id, name, r.name, r.hint, tuple(r.scopes), r.created_at, r.expires_at, r.last_used_at,
-                r.revoked_at is None and r.expires_at > now,
-            )
-            for r, name in session.execute(query)
-        ]  # fmt: skip
+        return _shown(session, None)
 
 
 def person_for(token: str) -> Person | None:

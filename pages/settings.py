@@ -1,4 +1,4 @@
-"""Settings: own profile, password and sign-ins; users (admin); settings in force and health (engineer, admin)."""
+"""Settings: own profile, password, sign-ins and tokens; users (admin); settings in force and health (engineer, admin)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.i18n import t
 from app.session import current_user, language, require
+from app.token_widgets import show_tokens
 from app.widgets import ago, guarded, page_title
 from core import accounts, audit, health, settings
 from core.errors import UserError
@@ -133,16 +134,14 @@ def show_health() -> None:
     if st.button(t("settings.check_audit"), key="settings_audit"):
         with guarded():
             num, broken = audit.check_all()
-            if broken is None:
-                st.success(t("settings.audit_ok", num=num))
-            else:
-                st.error(t("settings.audit_broken", id=broken))
+            say = st.success if broken is None else st.error
+            say(t("settings.audit_ok", num=num) if broken is None else t("settings.audit_broken", id=broken))
 
 
 with guarded():
     role = require("clinician", "product", "engineer").role
     page_title("common.page_settings")
-    parts = {"profile": show_profile, "sign_ins": show_sign_ins}
+    parts = {"profile": show_profile, "sign_ins": show_sign_ins, "tokens": show_tokens}
     parts |= {"users": show_users} if role == "admin" else {}
     parts |= {"settings": show_settings, "health": show_health} if role in ("engineer", "admin") else {}
     for tab, show in zip(st.tabs([t(f"settings.tab_{name}") for name in parts]), parts.values(), strict=True):

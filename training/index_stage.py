@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from core.privacy_doors import kinds_in_document
 from core.retrieval.chunk import Chunk, Document, as_row, chunk_document
-from core.retrieval.documents import read_file
+from core.retrieval.documents import Problem, read_file
 from core.retrieval.index import Index
 from core.retrieval.index_build import Source
 from core.retrieval.repetitions import MARK, Marks, Repetitions, mark
@@ -125,6 +126,8 @@ class Stage:
 
     def _add(self, path: Path, name: str, chunking: Chunking, known: Repetitions, base: Index | None) -> None:
         item = read_file(path, name)
+        if isinstance(item, Document) and (kinds := kinds_in_document(item.text)):
+            item = Problem(name, "privacy.in_document", {"file": name, "kinds": ", ".join(kinds)})
         problem, repeats, dropped = None, set[str](), {"exact": 0, "near": 0}
         if isinstance(item, Document):
             for chunk in chunking.cut(item):

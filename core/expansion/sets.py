@@ -7,7 +7,7 @@ deleted; a rejected row stays with its reason and is not trained on. Called by p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from core.errors import Conflicting, NotFound, UserError
 from core.expansion import families, reward, schema
 from core.expansion.schema import Line, Row
 from core.models import check_role
+from core.privacy_doors import screen_texts
 from core.records import Role
 from db import tables as t
 from db.base import utc_now
@@ -74,6 +75,7 @@ def store(name: str, rows: Sequence[Row], *, source: str, by: int | None, card: 
         raise UserError("expansion.name_empty")
     if not rows:
         raise UserError("expansion.empty_set", name=name)
+    rows, card = _screened(rows, by, card or {})
     values = [_values(number, row) for number, row in enumerate(rows, 1)]
     with write_session() as session:
         if session.scalar(select(t.ExpansionSet.id).where(t.ExpansionSet.name == name)):
@@ -234,6 +236,21 @@ def _open(session: Session, row_id: int, reason: str, seen_edits: int) -> t.Expa
     if found.num_edits != seen_edits:
         raise Conflicting("expansion.stale_row", line=found.number)
     return found
+
+
+def _screened(rows: Sequence[Row], by: int | None, card: dict[str, Any]) -> tuple[list[Row], dict[str, Any]]:
+    """Rows that identify nobody. A person's file is refused with the rows named; what a job made loses them, and the card says so."""
+    said, held = screen_texts([[row.query, *(line.text for line in row.lines)] for row in rows], "expansion")
+    if held and by is not None:
+        raise UserError("privacy.rows_identify", num=len(held), rows=", ".join(str(rows[n].number or n + 1) for n in held[:20]))
+    left = [row for number, row in enumerate(rows) if number not in set(held)]
+    if not left:
+        raise UserError("privacy.rows_identify", num=len(held), rows="1-" + str(len(rows)))
+    made = [
+        replace(row, query=texts[0], lines=tuple(replace(line, text=text) for line, text in zip(row.lines, texts[1:], strict=True)))
+        for row, texts in zip(left, said, strict=True)
+    ]
+    return made, {**card, "num_withheld": len(held)} if held else card
 
 
 def _set_status(row_id: int, status: str, kind: str, reason: str, by: int, seen_edits: int) -> None:
