@@ -216,7 +216,8 @@ def _stored(session: Session, *, as_bytes: bool = False) -> Iterator[Iterator[Ra
     connection = session.connection()
     if connection.dialect.name != "sqlite":
         query = text(_SELECT.replace(" detail,", " CAST(detail AS TEXT),"))
-        yield (tuple(row) for row in connection.execution_options(yield_per=2000).execute(query))
+        with connection.execute(query, execution_options={"yield_per": 2000}) as found:
+            yield (tuple(row) for row in found)
         return
     driver: Any = connection.connection.driver_connection
     usual = driver.text_factory

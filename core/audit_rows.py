@@ -52,11 +52,12 @@ def decisions(session: Session) -> tuple[int, Broken | None]:
         .order_by(t.AuditEntry.id)
     )
     num_rows = 0
-    for entry_id, object_id, detail, row in session.execute(query).yield_per(500):
-        wanted = detail.get("row_sha256")
-        if wanted is None:
-            continue
-        if row is None or row_hash(row) != wanted:
-            return num_rows, Broken(entry_id, "row", f"adjudication {object_id}")
-        num_rows += 1
+    with session.execute(query).yield_per(500) as found:
+        for entry_id, object_id, detail, row in found:
+            wanted = detail.get("row_sha256")
+            if wanted is None:
+                continue
+            if row is None or row_hash(row) != wanted:
+                return num_rows, Broken(entry_id, "row", f"adjudication {object_id}")
+            num_rows += 1
     return num_rows, None

@@ -69,9 +69,10 @@ def set_sequences(connection: Connection) -> None:
 
 def _rows(source: Connection, one: Table) -> Iterator[tuple[Any, ...]]:
     columns = [cast(c, Text) if isinstance(c.type, JSON) else c for c in one.columns]
-    found = source.execution_options(yield_per=CHUNK).execute(select(*columns).order_by(*one.primary_key.columns))
-    for row in found:
-        yield tuple(row)
+    query = select(*columns).order_by(*one.primary_key.columns)
+    with source.execute(query, execution_options={"yield_per": CHUNK}) as found:
+        for row in found:
+            yield tuple(row)
 
 
 def _copy_postgres(source: Connection, target: Connection, one: Table) -> int:

@@ -46,7 +46,7 @@ def home(settings: Settings, databases: Databases, monkeypatch: pytest.MonkeyPat
     yield opened
     database().dispose()
     if isinstance(databases, Server):
-        databases.drop(settings.home)
+        databases.take_back(settings.home)
 
 
 @pytest.fixture

@@ -81,9 +81,8 @@ def race(root: Path, url: str, num_jobs: int, slots: int) -> None:
         restarts = session.scalar(select(func.sum(t.Job.restarts))) or 0
     taken = sum((root / f"machine{n}.log").read_text().count("no heartbeat of") for n in (1, 2, 3))
     print(f"{seconds:.0f} s, {num_jobs / seconds:.1f} jobs/s; starts {sum(starts.values())}, attempts {attempts}, restarts {restarts}")
-    print(
-        f"ran once {sum(n == 1 for n in starts.values())}, doubled {sum(n > 1 for n in starts.values())}, lost {len(set(ids) - set(starts))}"
-    )
+    once, doubled = sum(n == 1 for n in starts.values()), sum(n > 1 for n in starts.values())
+    print(f"ran once {once}, doubled {doubled}, lost {len(set(ids) - set(starts))}")
     print(f"ended by {dict(by_machine)}; silent hearts noticed {taken}")
 
 
