@@ -1,4 +1,4 @@
-"""`./run.sh token ...` and `./run.sh user email`: tokens for programs, and the e-mail address by which an outside provider finds an account.
+"""`./run.sh token ...` and `user email`: tokens for programs; the e-mail address by which an outside provider finds an account.
 
 The person who runs a command owns the data folder, so nothing is asked; the audit chain says that it was the command line.
 """
@@ -10,6 +10,8 @@ import typer
 from app.console import help_text, say, word
 from core import accounts, identities, tokens
 
+SCOPES = typer.Option(..., "--scope")
+
 token_commands = typer.Typer(help=help_text("token"), no_args_is_help=True)
 
 
@@ -20,7 +22,7 @@ def register(cli: typer.Typer, user_commands: typer.Typer) -> None:
 
 
 @token_commands.command("make", help=help_text("token_make"))
-def make(username: str, name: str, scope: list[str] = typer.Option(..., "--scope"), days: int = typer.Option(90)) -> None:
+def make(username: str, name: str, scope: list[str] = SCOPES, days: int = typer.Option(90)) -> None:
     """Print a new token, once."""
     number, token = tokens.create(accounts.find_user(username), name, scope, days, by=None)
     say(word("token_made", id=number, name=username, token=token))

@@ -137,6 +137,8 @@ class Guard:
                 if (current is None or current.role != person.role) and not is_done:
                     task.cancel()
                     await asyncio.wait({task})
+                    if is_done:  # what was cancelled has said its last word itself
+                        return
                     if has_begun:
                         await send({"type": "http.response.body", "body": b"", "more_body": False})
                     else:
