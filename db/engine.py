@@ -103,6 +103,11 @@ def explain(error: DBAPIError) -> UserError | None:
     return None
 
 
+def is_reading(session: Session) -> bool:
+    """Whether it came from `read_session`, where PostgreSQL refuses to lock rows."""
+    return session.get_bind() is database().reader
+
+
 @contextmanager
 def read_session() -> Iterator[Session]:
     """A session that cannot write (SQLite: query_only). Objects stay usable after it closes.

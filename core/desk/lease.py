@@ -25,7 +25,7 @@ from core.home import current_home
 from core.records import ConflictStatus
 from db import tables as t
 from db.base import utc_now
-from db.engine import read_session, write_session
+from db.engine import is_reading, read_session, write_session
 
 #: A case handed to a colleague waits for them this long before it returns to the queue.
 HAND_OVER_HOURS = 24
@@ -51,8 +51,8 @@ def reviewer(session: Session, user_id: int) -> t.User:
 
 
 def get_case(session: Session, conflict_id: int) -> t.Conflict:
-    """The case, locked for this transaction. Raises NotFound("desk.no_such_case")."""
-    conflict = session.get(t.Conflict, conflict_id, with_for_update=True)
+    """The case, locked for this transaction if it may write. Raises NotFound("desk.no_such_case")."""
+    conflict = session.get(t.Conflict, conflict_id, with_for_update=None if is_reading(session) else True)
     if conflict is None:
         raise NotFound("desk.no_such_case", case=conflict_id)
     return conflict
