@@ -71,6 +71,8 @@ def docx_lines(path: Path) -> tuple[list[Line], dict[str, str]]:
         EOFError,
         LookupError,
         ValueError,
+        TypeError,
+        AttributeError,  # a part that is not the element it should be
         SyntaxError,
         NotImplementedError,
     ) as error:

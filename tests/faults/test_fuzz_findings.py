@@ -128,6 +128,18 @@ def test_a_word_file_with_a_spoilt_part_is_named_and_left_out(tmp_path: Path) ->
     assert found.code == "index.doc_broken_docx"
 
 
+def test_a_word_file_without_a_document_is_named_and_left_out(tmp_path: Path) -> None:
+    made, spoilt = io.BytesIO(), tmp_path / "guide.docx"
+    docx.Document().save(made)
+    with zipfile.ZipFile(made) as old, zipfile.ZipFile(spoilt, "w") as new:
+        for part in old.namelist():
+            body = old.read(part)
+            new.writestr(part, body.replace(b"w:document", b"w:dokument") if part == "word/document.xml" else body)
+    found = read_file(spoilt, "guide.docx")
+    assert not isinstance(found, Document)
+    assert found.code == "index.doc_broken_docx"
+
+
 @pytest.mark.parametrize("charset", ["idna", "punycode", "hex", "undefined"])
 def test_a_page_that_names_a_charset_of_no_page_is_read_all_the_same(tmp_path: Path, charset: str) -> None:
     (tmp_path / "page.html").write_text(f"<meta charset={charset}><p>Fieber über 39 Grad: zum Arzt.</p>", encoding="utf-8")
