@@ -160,7 +160,7 @@ def sample_questions(index: Index, num: int) -> list[str]:
     """Pseudo-questions of the index as far as there are any, beginnings of its passages for the rest; the same ones each time."""
     chooser = np.random.default_rng(0)
     syn = np.array(index.store.living_questions())
-    asked = chooser.choice(syn, min(len(syn), num // 2), replace=False) if len(syn) else []
+    asked = chooser.choice(syn, min(len(syn), num // 2), replace=False).tolist() if len(syn) else list[int]()
     texts = [index.entry(int(n)).text.partition("\n")[0] for n in asked]
     passages = chooser.choice(index.numbers, min(len(index), num - len(texts)), replace=False)
     return texts + [index.chunk(int(n)).text[:TITLE_CHARACTERS] for n in passages]
@@ -235,11 +235,11 @@ def _overlap(index: Index, remote: Remote, num: int) -> float | None:
     vectors = next(_blocks(index, 0))[1]
     between = np.asarray(vectors[: num + 1], np.float32)
     between = between[:-1] + between[1:] if len(between) > 1 else between
-    between = [v / np.linalg.norm(v) for v in between if np.any(v)]
-    if not between:
+    asked = [v / np.linalg.norm(v) for v in between if np.any(v)]
+    if not asked:
         return 1.0
     shares = []
-    for vector in between:
+    for vector in asked:
         own = {n for n, _ in index.entries_by_vector(vector, DEPTH)}
         shares.append(len(own & {n for n, _ in remote.dense(vector, DEPTH)}) / max(1, len(own)))
     return float(np.mean(shares))

@@ -70,6 +70,8 @@ class Engine(Protocol):
     def name(self) -> str:
         """One of KINDS."""
 
+    def __hash__(self) -> int: ...
+
     def health(self) -> dict[str, Any]:
         """Version and state, for people."""
 
