@@ -1,4 +1,4 @@
-"""`./run.sh test`: ruff, mypy and pytest; what pytest is given after `test` goes to pytest. And `./run.sh fuzz`."""
+"""`./run.sh test`: ruff, mypy and pytest; what is given after `test` goes to pytest (but `--postgres URL`). And `./run.sh fuzz`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import sys
 from app.console import say, word
 from core.settings import ROOT
 
+#: `./run.sh test --postgres URL` (docs/postgresql.md), which tests/databases.py reads
+POSTGRES, TEST_DATABASE = "--postgres", "CONSILIUM_TEST_DATABASE_URL"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -18,7 +20,12 @@ def run(arguments: list[str]) -> int:
     if not any(shutil.which(browser) for browser in BROWSERS):
         install_browser()
     python = sys.executable
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("CONSILIUM_")}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CONSILIUM_") or k == TEST_DATABASE}
+    arguments = list(arguments)
+    if POSTGRES in arguments[:-1]:  # the whole suite, every home on a database of that server
+        place = arguments.index(POSTGRES)
+        environment[TEST_DATABASE] = arguments.pop(place + 1)
+        arguments.pop(place)
     codes = []
     if not arguments:
         for command in ([python, "-m", "ruff", "check", "."], [python, "-m", "ruff", "format", "--check", "."], [python, "-m", "mypy"]):

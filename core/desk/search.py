@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, and_, cast, or_, select, text
+from sqlalchemy import ColumnElement, Text, TextClause, and_, cast, or_, select, text
 from sqlalchemy.orm import Session
 
 from core.retrieval.tokens import UNIT, normalise, tokenise
@@ -121,7 +121,7 @@ def _store(session: Session, bodies: list[dict[str, Any]]) -> None:
     session.execute(insert, [{"id": number, "tokens": tokens, "body": f" {' '.join(tokens)} "} for number, tokens in cut])
 
 
-def _by_index(session: Session, words: Sequence[str]) -> ColumnElement[bool] | None:
+def _by_index(session: Session, words: Sequence[str]) -> TextClause | None:
     """The condition on the index; None when the words hold nothing that it knows."""
     patterns: list[str] = []
     if _is_sqlite(session):
