@@ -221,6 +221,10 @@ def show_import() -> None:
         st.error(t("expansion.import_wrong", num=len(wrong), good=len(rows)), icon=":material/error:")
         for problem in wrong[:20]:
             st.markdown(f"- {_plain(error_text(problem.error(file.name), language()))}")
+        if rows:
+            good = "".join(json.dumps(row.as_json(), ensure_ascii=False) + "\n" for row in rows)
+            name = f"{Path(file.name).stem}-good.jsonl"
+            st.download_button(t("expansion.download_good", num=len(rows)), good, name, "application/jsonl", icon=":material/download:")
         return
     st.success(t("expansion.import_good", num=len(rows)), icon=":material/check_circle:")
     with st.form("ed_import", border=False):

@@ -26,8 +26,11 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
+from core.jobs.kinds import job_kind
 from core.settings import ROOT
 
+#: what is shown is that nobody gets stuck, not how fast a busy machine is
+PATIENCE_MS = 600_000
 PASSWORD = "a calm morning round"
 NAMES = {
     "en": ("gout", "asthma", "anemia", "migraine", "psoriasis", "measles", "scurvy", "cataract", "pneumonia", "mumps", "eczema", "rickets"),
@@ -94,7 +97,7 @@ class Drive:
         self.jobs: dict[str, str] = {}
 
     def calm(self) -> None:
-        self.page.locator("[data-testid='stApp'][data-test-script-state='notRunning']").wait_for(timeout=120_000)
+        self.page.locator("[data-testid='stApp'][data-test-script-state='notRunning']").wait_for()
         self.page.wait_for_timeout(400)
 
     def go(self, path: str) -> None:
@@ -116,7 +119,7 @@ class Drive:
         """As a person does: type into a box, choose from a list (or type and press Enter), flip a switch."""
         box = self.field(kind, name)
         if not box.is_visible():
-            self.page.locator("[data-testid='stExpander']:visible summary").first.click()
+            self.page.locator("[data-testid='stForm'] [data-testid='stExpander'] summary").first.click()
             box.wait_for()
         if isinstance(value, bool):
             is_on = box.locator("input").is_checked()
@@ -137,21 +140,21 @@ class Drive:
     def start(self, kind: str, values: dict[str, object], *, station: str = "") -> None:
         """Fill in the form that is open, start the job, wait on its page until it has ended well."""
         began = time.monotonic()
-        self.field(kind, "name" if kind != "expansion_export" else "model").wait_for(timeout=60_000)
+        self.field(kind, "name" if kind != "expansion_export" else "model").wait_for()
         self.calm()
         for name, value in values.items():
             self.fill(kind, name, value)
         self.shot(f"form_{kind}")
         self.page.locator(f".st-key-jobs_new_{kind}_0_go button").click()
         try:
-            self.page.wait_for_url("**job=*", timeout=60_000)
+            self.page.wait_for_url("**job=*")
         except Exception:
             self.shot(f"stuck_{kind}")
             raise
         number = self.page.url.rpartition("=")[2]
         self.jobs[station or kind] = number
         print(f"{station or kind}: job {number}", flush=True)
-        deadline = time.monotonic() + 1500
+        deadline = time.monotonic() + 3000
         while time.monotonic() < deadline:
             status = self.page.locator("[data-testid='stMain'] .stBadge, [data-testid='stMain'] [class*='stMarkdownBadge']").first
             text = status.inner_text() if status.count() else ""
@@ -165,8 +168,9 @@ class Drive:
 
     def follow(self, kind: str) -> None:
         """Click the page's link to the form of a kind of job."""
-        self.page.locator(f"a[href*='kind={kind}']:visible").first.click()
-        self.page.wait_for_url(f"**kind={kind}**")
+        label = job_kind(kind).en
+        self.page.get_by_test_id("stPageLink").filter(has_text=label, visible=True).first.locator("a").click()
+        self.field(kind, "model" if kind == "expansion_export" else "name").wait_for()
         self.calm()
 
 
@@ -246,6 +250,28 @@ def run(drive: Drive, folder: Path, options: argparse.Namespace) -> dict[str, An
     return found
 
 
+def looks(drive: Drive) -> None:
+    """Every screen of the track in both languages, on both grounds, on a wide and on a narrow window."""
+    page = drive.page
+    for language in ("en", "zh"):
+        if language == "zh":
+            page.set_viewport_size({"width": 1440, "height": 1000})
+            page.locator(".st-key-user_menu button").first.click()
+            page.get_by_text("中文", exact=True).click()
+            drive.calm()
+        for ground in ("light", "dark"):
+            page.emulate_media(color_scheme=ground)
+            for width in (1440, 390):
+                page.set_viewport_size({"width": width, "height": 1000})
+                for screen, tabs in (("expansion_data", 4), ("expansion", 4), ("ask", 0)):
+                    drive.go(screen)
+                    for number in range(max(1, tabs)):
+                        if tabs:
+                            page.get_by_role("tab").nth(number).click()
+                            drive.calm()
+                        drive.shot(f"look_{screen}_{number}_{language}_{ground}_{width}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--out", type=Path, required=True)
@@ -255,6 +281,7 @@ def main() -> None:
     options = parser.parse_args()
     folder, shots, home = options.out / "brought", options.out / "shots", options.out / "home"
     shots.mkdir(parents=True)
+    expect.set_options(timeout=PATIENCE_MS)
     bring(folder)
     port = free_port()
     more = {"CONSILIUM_GGUF_CONVERTER": options.converter} if options.converter else {}
@@ -271,14 +298,15 @@ def main() -> None:
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=options.chromium, args=["--no-sandbox"])
                 page = browser.new_context(viewport={"width": 1440, "height": 1000}).new_page()
-                page.set_default_timeout(90_000)
+                page.set_default_timeout(PATIENCE_MS)
                 page.goto(link)
                 for box in page.locator("input[type=password]").all():
                     box.fill(PASSWORD)
-                page.locator("button[type=submit]").click()
+                page.locator("form button").last.click()
                 drive = Drive(page, f"http://127.0.0.1:{port}", shots)
                 drive.calm()
                 found = run(drive, folder, options)
+                looks(drive)
                 browser.close()
         finally:
             server.send_signal(signal.SIGTERM)

@@ -4,8 +4,8 @@
 
 The questions are training pairs of medquad-qa (English) and zhmedqa (Chinese); what is asked is told by a pattern, and the lines are that
 pattern's, with the question's own name in them. They are templates on purpose: a model of half a million parameters can learn to copy
-a name into them in minutes, not to write. As in sets that people gather, not every row is good: a share of them (`--lazy`) is only
-the name and a vague sentence, without a passage, so that reinforcement has something to mend. DIR gets rows.jsonl and corpus/ in
+a name into them in minutes, not to write. As in sets that people gather, not every row is good: a share of them (`--lazy`) is
+one line of keywords and nothing else, so that reinforcement has something to mend. DIR gets rows.jsonl and corpus/ in
 BEIR form, whose train_pairs know every row's passage, so that the reward can be grounded. Test queries of either set are left out.
 """
 
@@ -173,19 +173,8 @@ def chinese(query: str) -> list[Line] | None:
     return next(filled(name[0], keys, more, vec, hyde) for words, keys, more, vec, hyde in CHINESE if re.search(words, rest))
 
 
-def keywords(text: str) -> str:
-    """What stands behind the name in a first line."""
-    return max((row[1] for row in (*ENGLISH, *CHINESE) if text.endswith(row[1])), key=len, default="")
-
-
 def filled(name: str, keys: str, more: str, vec: str, hyde: str) -> list[Line]:
     return [Line("lex", f"{name} {keys}"), Line("lex", f"{name} {more}"), Line("vec", vec.format(name)), Line("hyde", hyde.format(name))]
-
-
-def lazy(language: str, name: str) -> list[Line]:
-    """What somebody in a hurry writes."""
-    vec = f"information about {name}" if language == "en" else f"{name}的相关信息"
-    return [Line("lex", name), Line("vec", vec)]
 
 
 def build(data: Path, out: Path, num: int, distractors: int, share: float) -> dict[str, int]:
@@ -208,7 +197,7 @@ def build(data: Path, out: Path, num: int, distractors: int, share: float) -> di
                 continue
             made += 1
             if rng.random() < share:
-                lines = lazy(language, lines[0].text.removesuffix(keywords(lines[0].text)).strip())
+                lines = lines[:1]
             key = f"{language}-{p['pos']}"
             corpus[key] = text
             pairs.append({"query": query, "pos": key})

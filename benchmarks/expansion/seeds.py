@@ -4,7 +4,8 @@
         [--learning-rate R] [--temperature T] [--batch 64] [--generations 8] [--tokens 110] [--beta 0.04] [--prefix grpo]
 
 HOME holds the SFT version. Every arm starts from it. The queries are the whole test split of ROWS: families of which neither the SFT nor
-GRPO saw a wording. Decoding is greedy and free: nothing constrains what is written. Differences are paired by query, with
+GRPO saw a wording. They are answered as in training (what GRPO raises is the mean over samples) and greedily (what Ask asks for), freely:
+nothing constrains what is written. Differences are paired by query, with
 95 % bootstrap intervals; the mean over the seeds is bootstrapped over queries (each query's mean over the seeds). Begun again, it goes on
 where it was. `--beta 0` is an experiment only: the job's config refuses it, this script goes past that to show what becomes of GRPO
 without its KL to the SFT. Results: docs/benchmarks_expansion_training.md.
@@ -114,16 +115,19 @@ def main() -> None:
             learn(opened(home, name, config), config.model_copy(update={"beta": options.beta or NONE}))
         print(name)
         curve(home.runs / name)
-    asked = ExpansionEvaluateConfig(
-        name=options.prefix, models=[options.sft, *names], queries=options.data, corpus=options.corpus, num_queries=0, max_new_tokens=200
-    )
-    run = opened(home, f"{options.prefix}-evaluation", asked)
-    evaluate(run)
-    report: Report = json.loads((run.dir / REPORT).read_text(encoding="utf-8"))
-    rows = table(report, options.sft, names)
-    (run.dir / "table.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    for row in rows:
-        print(json.dumps(row), flush=True)
+    for temperature in (options.temperature, 0.0):
+        asked = ExpansionEvaluateConfig(
+            name=f"{options.prefix} at {temperature:g}", models=[options.sft, *names], queries=options.data, corpus=options.corpus,
+            num_queries=0, max_new_tokens=options.tokens, temperature=temperature,
+        )  # fmt: skip
+        run = opened(home, f"{options.prefix}-at-{temperature:g}", asked)
+        evaluate(run)
+        report: Report = json.loads((run.dir / REPORT).read_text(encoding="utf-8"))
+        rows = table(report, options.sft, names)
+        (run.dir / "table.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        print(f"temperature {temperature:g}, {len(report['models'][options.sft]['outputs'])} queries")
+        for row in rows:
+            print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

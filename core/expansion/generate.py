@@ -87,8 +87,13 @@ def from_clicks(*, limit: int = 0, on_progress: Progress | None = None) -> Made:
 
 
 def by_teacher(
-    queries: Sequence[str], version: str, *, instruction: str = schema.DEFAULT, grounding: Grounding | None = None,
-    journal: Path | None = None, on_progress: Progress | None = None,
+    queries: Sequence[str],
+    version: str,
+    *,
+    instruction: str = schema.DEFAULT,
+    grounding: Grounding | None = None,
+    journal: Path | None = None,
+    on_progress: Progress | None = None,
 ) -> Made:
     """Rows written by a model version over the chat API, tried again when it does not keep the form or does not find its passage.
 

@@ -27,7 +27,7 @@ def test_steps_lead_to_forms_that_offer_the_sets_and_an_instruction_is_put_in_fo
         sets.store("clinic-rows", [Row("gout", (Line("lex", "gout urate"), Line("vec", "how is gout treated")))], source="t", by=None)
         with write_session() as session:
             register_version(session, name="x-model", kind=VersionKind.EXTERNAL, task="expansion", manifest={"key_variable": ""})
-        scores = {"before": 0.5, "after": 0.7, "difference": 0.2, "low": 0.1, "high": 0.3, "num_heldout": 24, "requests": 90, "data": "rows"}
+        scores = {"before": 0.5, "after": 0.7, "difference": 0.2, "low": 0.1, "high": 0.3, "num_heldout": 24}
         prompts.keep("Write good lines.", origin="search", model="x-model", scores=scores, job_id=None)
     page = new_page()
     sign_in(page, "engineer", "/expansion")
@@ -44,7 +44,7 @@ def test_steps_lead_to_forms_that_offer_the_sets_and_an_instruction_is_put_in_fo
     expect(page.get_by_text("x-model is asked by this instruction from now on.")).to_be_visible()
     picture(page, "instructions")
     page.get_by_role("tab", name="Trainings", exact=True).click()
-    page.locator("a[href*='kind=expansion_sft']:visible").first.click()
+    page.get_by_test_id("stPageLink").filter(has_text="Query expansion: SFT", visible=True).first.locator("a").click()
     page.locator(".st-key-jobs_new_expansion_sft_0_data input").click()
     expect(page.get_by_role("option", name="clinic-rows")).to_be_visible()
     with site.database():

@@ -56,7 +56,7 @@ def test_two_models_stand_side_by_side(home: Home, open_page: Callable[..., AppT
     assert better in text
     assert "+0.100" in text, "the paired difference"
     assert "expansion_training." not in text, "a missing word shows as its key"
-    assert len(screen.code) == 12, "six gains, both outputs of each"
+    assert len(screen.code) == 13, "six gains, both outputs of each, and the shipped instruction"
 
 
 def test_an_instruction_that_was_found_is_put_in_force_with_a_reason_and_taken_back(home: Home, open_page: Callable[..., AppTest]) -> None:
