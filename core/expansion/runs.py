@@ -152,8 +152,8 @@ def _stored(name: str, splits: Collection[str]) -> list[Row] | None:
         for one in kept
     ]  # fmt: skip
     given = [one.split or "" for one in kept]
-    found = given if all(given) else splits_of(rows, given)
-    return [row for row, split in zip(rows, found, strict=True) if split in splits]
+    drawn = given if all(given) else splits_of(rows, given)
+    return [row for row, split in zip(rows, drawn, strict=True) if split in splits]
 
 
 def splits_of(rows: Sequence[Row], given: Sequence[str] = ()) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from core.errors import Unavailable, UserError
 from core.expansion import sets
 from core.home import Home
-from core.jobs.kinds import job_kind
+from core.jobs.configs_expansion_data import ExpansionDataConfig
 from core.models import register_version
 from core.records import VersionKind
 from db.engine import write_session
@@ -26,7 +26,7 @@ ALL = "TWO-LEX WITH-VEC WITH-HYDE"
 def work(home: Home, **config: Any) -> dict[str, Any]:
     folder = home.runs / "teacher"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(job_kind("expansion_data").config(source="teacher", **config).model_dump_json())
+    (folder / "config.json").write_text(ExpansionDataConfig(source="teacher", **config).model_dump_json())
     run_expansion_data(Run(folder, 0, home))
     found: dict[str, Any] = json.loads((folder / "result.json").read_text())
     return found
