@@ -16,7 +16,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import typer
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app import commands
 from app.console import help_text, language, say, word
@@ -29,6 +29,7 @@ from core.jobs import views as jobs
 from core.logs import JsonLines
 from core.overview import has_datasets
 from core.settings import load_settings
+from db.engine import explain
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 commands.register(cli)
@@ -94,6 +95,8 @@ def migrate_home() -> None:
     try:
         open_home(with_migration=True)
     except (CommandError, SQLAlchemyError) as error:
+        if isinstance(error, DBAPIError) and (told := explain(error)) is not None:  # locked, damaged, on a full disk
+            raise told from error
         raise Unavailable("start.migration_failed", reason=str(error).splitlines()[0]) from error
 
 
