@@ -98,12 +98,13 @@ def site(home: Path, *, num_cases: int, num_readers: int) -> Iterator[Site]:
     """A migrated home with `num_cases` cases and `num_readers` readers, and its web process."""
     environment, readers = prepare(home, num_cases=num_cases, num_readers=num_readers)
     process, started_s = start(environment, home)
+    where = Site(f"http://127.0.0.1:{environment['CONSILIUM_PORT']}", home, readers, environment, process, started_s)
     try:
-        yield Site(f"http://127.0.0.1:{environment['CONSILIUM_PORT']}", home, readers, environment, process, started_s)
+        yield where
     finally:
-        process.send_signal(signal.SIGTERM)
+        where.process.send_signal(signal.SIGTERM)  # the last one: a measurement may have started it anew
         try:
-            process.wait(20)
+            where.process.wait(20)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            where.process.kill()
+            where.process.wait()
