@@ -113,6 +113,8 @@ def _widget(field: FormField, value: Any, choices: dict[str, list[str]], prefix:
             return st.multiselect(
                 label, options, default=value or [], help=help_text, key=key, accept_new_options=True, placeholder=t("jobs.or_type")
             )
+        if known and value == field.default and value not in known:
+            value = known[0] if field.is_required or value else value  # a default that nobody has made is no help
         options = list(dict.fromkeys([*([value] if value else []), *known]))
         index = options.index(value) if value else 0 if field.is_required and options else None
         chosen = st.selectbox(label, options, index=index, help=help_text, key=key, accept_new_options=True, placeholder=t("jobs.or_type"))

@@ -1,7 +1,8 @@
 """A small base for query expansion, from scratch: a byte-level BPE tokenizer and a Qwen3 of a few million parameters, Chinese and English.
 
-It reads passages and, as plain texts without any chat, the rows of the train split, so that it has seen what lines look like; SFT then
-teaches it to answer the chat that Ask sends. It is a toy and says so (`is_toy`), and has Qwen3's architecture, tokenizer split and chat
+It reads passages and, as short chats without the instruction, the rows of the train split, so that it has seen what lines look like and
+where an answer ends: the control tokens' embeddings are learned here or never, because SFT trains adapters only (without them one answer in
+seven never ended). SFT then teaches it to answer the chat that Ask sends. It is a toy and says so (`is_toy`), and has Qwen3's architecture, tokenizer split and chat
 template, so everything that runs on it runs on a real Qwen unchanged.
 
     python -m training.expansion_base --run-dir DIR      (job kind expansion_base)
@@ -21,7 +22,7 @@ from core.models import check_name_free
 from core.retrieval.judged import read_corpus
 from db.engine import read_session
 from training.causal import Example, num_parameters, prepare
-from training.demo_base import END_OF_TEXT, build_model, keep, pretrain, train_tokenizer
+from training.demo_base import END, END_OF_TEXT, START, build_model, keep, pretrain, train_tokenizer
 from training.expansion_common import corpus_folder, target
 from training.run import Run, main
 
@@ -40,7 +41,8 @@ def build(run: Run) -> None:
     passages = read_passages(run.home, config)
     texts = [f"{row.query}\n{target(row)}" for row in rows]
     tokenizer = train_tokenizer([DEFAULT, *texts, *passages], [], config.vocab_size)
-    ids = tokenizer([text + END_OF_TEXT for text in (*passages, *texts)], truncation=True)["input_ids"]
+    chats = [f"{START}user\n{row.query}{END}\n{START}assistant\n{target(row)}{END}" for row in rows]
+    ids = tokenizer([*(text + END_OF_TEXT for text in passages), *chats], truncation=True)["input_ids"]
     examples = [Example(one, 0) for one in ids]
     print(
         f"{len(rows)} rows, {len(passages)} passages, {sum(len(e.ids) for e in examples)} tokens, vocabulary {len(tokenizer)}", flush=True

@@ -49,7 +49,7 @@ SAID = {
         ("{}是什么原因引起的", "{} 原因 诱因", "为什么会得{}", "{}的原因与饮食、劳累和感染等诱因有关。"),
     ),
 }
-ENDED = re.compile("Done|Failed|Stopped|Lost|完成|失败|停止", re.IGNORECASE)
+ENDED = re.compile("succeeded|failed|cancelled|stopped|lost", re.IGNORECASE)
 
 
 def bring(folder: Path) -> None:
@@ -125,12 +125,11 @@ class Drive:
             is_on = box.locator("input").is_checked()
             if is_on != value:
                 box.locator("label").first.click()
-        elif box.locator("[data-baseweb='select']").count():
+        elif box.locator("[data-testid='stSelectbox'], [data-testid='stMultiSelect']").count():
             for one in value if isinstance(value, list) else [value]:
                 box.locator("input").click()
                 box.locator("input").fill(str(one))
-                self.page.get_by_role("option").first.wait_for()
-                self.page.keyboard.press("Enter")
+                self.page.get_by_role("option", name=str(one), exact=True).first.click()
             self.page.keyboard.press("Escape")
         else:
             box.locator("input").fill(str(value))
@@ -162,7 +161,7 @@ class Drive:
                 break
             self.page.wait_for_timeout(2000)
         self.shot(f"job_{station or kind}")
-        if not re.search("Done|完成", text):
+        if "succeeded" not in text.lower():
             raise SystemExit(f"{kind} ended as {text!r}; see {self.shots}/job_{station or kind}.png")
         self.took[station or kind] = round(time.monotonic() - began, 1)
 
@@ -174,10 +173,9 @@ class Drive:
         self.calm()
 
 
-def run(drive: Drive, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """All stations in their order."""
-    page, found = drive.page, dict[str, Any]()
-    # 1. validate: a wrong file is refused line by line, a good one stored and split
+def validate(drive: Drive, folder: Path) -> None:
+    """A wrong file is refused line by line, a good one stored and split."""
+    page = drive.page
     drive.go("expansion_data")
     drive.shot("data_empty")
     drive.tab("Import")
@@ -190,23 +188,28 @@ def run(drive: Drive, folder: Path, options: argparse.Namespace) -> dict[str, An
     expect(page.get_by_text("72 rows imported as rows.")).to_be_visible()
     drive.calm()
     drive.shot("data_rows")
-    # 2. the trainings, each from its link on the page
+
+
+def train(drive: Drive, folder: Path, steps: int, first: int = 0) -> None:
+    """The trainings and the evaluation, each from its link on the page."""
     corpus = str(folder / "corpus")
     small = {"num_epochs": 40, "vocab_size": 500, "hidden_size": 64, "num_layers": 2, "tokens_per_batch": 512, "learning_rate": 0.004}
     stations: tuple[tuple[str, dict[str, object]], ...] = (
         ("expansion_base", {"name": "flow-base", "data": "rows", **small}),
-        ("expansion_sft", {"name": "flow-sft", "base_model": "flow-base", "data": "rows", "num_epochs": 20,
-                            "engine": "compact"}),
-        ("expansion_grpo", {"name": "flow-grpo", "sft_model": "flow-sft", "data": "rows", "corpus": corpus,
-                             "num_steps": options.steps, "max_new_tokens": 80}),
-        ("expansion_evaluate", {"name": "flow", "models": ["flow-sft", "flow-grpo"], "queries": "rows",
-                                 "corpus": corpus}),
+        ("expansion_sft", {"name": "flow-sft", "base_model": "flow-base", "data": "rows", "num_epochs": 20, "engine": "compact"}),
+        ("expansion_grpo", {"name": "flow-grpo", "sft_model": "flow-sft", "data": "rows", "corpus": corpus, "num_steps": steps,
+                            "max_new_tokens": 80}),
+        ("expansion_evaluate", {"name": "flow", "models": ["flow-sft", "flow-grpo"], "queries": "rows", "corpus": corpus}),
     )  # fmt: skip
-    for kind, values in stations:
+    for kind, values in stations[first:]:
         drive.go("expansion")
         drive.follow(kind)
         drive.start(kind, values)
-    # 3. look at the evaluation, and at both models side by side
+
+
+def compare(drive: Drive) -> None:
+    """The runs, the evaluation in figures, both models side by side, the instructions."""
+    page = drive.page
     drive.go("expansion")
     drive.shot("runs")
     drive.tab("Evaluation")
@@ -217,11 +220,17 @@ def run(drive: Drive, folder: Path, options: argparse.Namespace) -> dict[str, An
     drive.shot("compare")
     drive.tab("Instructions")
     drive.shot("instructions")
-    # 4. export
+
+
+def export(drive: Drive) -> None:
     drive.go("expansion")
     drive.follow("expansion_export")
     drive.start("expansion_export", {"model": "flow-grpo"})
-    # 5. documents, and Ask with the model that was made
+
+
+def ask(drive: Drive, folder: Path) -> dict[str, Any]:
+    """Documents, then Ask with the model that was made: for one question, and for everybody with a reason."""
+    page = drive.page
     drive.go("jobs?kind=index")
     drive.start("index", {"folder": str(folder / "documents")})
     drive.go("ask")
@@ -238,16 +247,16 @@ def run(drive: Drive, folder: Path, options: argparse.Namespace) -> dict[str, An
         statuses.append(page.locator("[data-testid='stMain']").inner_text())
         drive.shot(f"ask_{attempt}")
         page.wait_for_timeout(3000)
-    found["ask_says_late_first"] = "did not come within" in statuses[0]
-    found["ask_names_a_line"] = [bool(re.search("keywords: |in other words: ", text)) for text in statuses]
-    # 6. for everybody, with a reason
     page.get_by_role("button", name="Use for everybody").click()
     page.locator(".st-key-ask_expander_reason input").fill("finds the section of the guideline")
     page.locator(".st-key-ask_expander_reason input").press("Enter")
     page.locator(".st-key-ask_expander_keep button").click()
     drive.calm()
     drive.shot("ask_kept")
-    return found
+    return {
+        "first_question_was_late": "did not come within" in statuses[0],
+        "passage_names_a_line": [bool(re.search("keywords: |in other words: ", text)) for text in statuses],
+    }
 
 
 def looks(drive: Drive) -> None:
@@ -305,7 +314,11 @@ def main() -> None:
                 page.locator("form button").last.click()
                 drive = Drive(page, f"http://127.0.0.1:{port}", shots)
                 drive.calm()
-                found = run(drive, folder, options)
+                validate(drive, folder)
+                train(drive, folder, options.steps)
+                compare(drive)
+                export(drive)
+                found = ask(drive, folder)
                 looks(drive)
                 browser.close()
         finally:

@@ -12,7 +12,11 @@ class ExpansionExportConfig(JobConfig):
     """Merge base and adapters of an expansion model, write GGUF files, compare them with the original, register the result."""
 
     model: str = option(
-        ..., "Trained expansion model (its base and adapters are merged).", "训练好的扩展模型（合并其基座与适配器）。", min_length=1
+        ...,
+        "Trained expansion model (its base and adapters are merged).",
+        "训练好的扩展模型（合并其基座与适配器）。",
+        source="expansion_versions",
+        min_length=1,
     )
     name: str = option("", "Name of the exported version; empty means MODEL-gguf.", "导出版本的名称；留空则为“模型名-gguf”。")
     types: list[Literal["f16", "bf16", "f32", "q8_0", "Q4_K_M", "Q5_K_M", "Q6_K"]] = option(

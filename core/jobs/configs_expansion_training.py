@@ -96,7 +96,11 @@ class ExpansionSFTConfig(JobConfig):
 
     name: str = option(..., "Name of the model version to make.", "生成的模型版本名称。", min_length=1)
     base_model: str = option(
-        "expansion-base", "Model version, local folder or hub name to start from.", "起始模型：版本名、本地目录或 Hub 名称。", min_length=1
+        "expansion-base",
+        "Model version, local folder or hub name to start from.",
+        "起始模型：版本名、本地目录或 Hub 名称。",
+        source="expansion_versions",
+        min_length=1,
     )
     data: str = data_field()
     num_epochs: float = option(5.0, "Passes over the rows.", "训练轮数。", gt=0)
@@ -138,7 +142,9 @@ class ExpansionGRPOConfig(JobConfig):
     """Query expansion, second stage: GRPO with the expansion reward on top of the merged SFT (LoRA r4 on q and v, KL to the SFT)."""
 
     name: str = option(..., "Name of the model version to make.", "生成的模型版本名称。", min_length=1)
-    sft_model: str = option(..., "SFT version: start and frozen reference.", "SFT 版本：起点与冻结参考。", min_length=1)
+    sft_model: str = option(
+        ..., "SFT version: start and frozen reference.", "SFT 版本：起点与冻结参考。", source="expansion_versions", min_length=1
+    )
     data: str = data_field()
     corpus: str = corpus_field()
     num_steps: int = option(200, "Updates.", "更新步数。", ge=1)
@@ -204,6 +210,7 @@ class ExpansionEvaluateConfig(JobConfig):
         [],
         "Model versions that expand; empty scores the existing outputs alone.",
         "参与扩展的模型版本；留空则只为已有输出评分。",
+        source="expansion_versions",
     )
     queries: str = option(
         ...,

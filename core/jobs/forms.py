@@ -44,7 +44,7 @@ _SENTENCES = {
 @dataclass(frozen=True, slots=True)
 class FormField:
     """One line of a form. `type` is text, integer, number, switch, choice, names or mapping; `source` is versions,
-    datasets or expansion_sets: what it may name.
+    datasets, expansion_versions or expansion_sets: what it may name.
 
     `names` with `choices` takes only those."""
 
@@ -81,7 +81,7 @@ def fields(kind: str) -> list[FormField]:
                 is_advanced=bool(extra.get("advanced")),
                 is_optional=is_optional,
                 choices=choices,
-                source=NAMED.get(name) or str(extra.get("source") or ""),
+                source=str(extra.get("source") or NAMED.get(name, "")),
                 minimum=low,
                 maximum=high,
             )

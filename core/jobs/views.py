@@ -119,11 +119,13 @@ def was_demo_run() -> bool:
 
 
 def choices() -> dict[str, list[str]]:
-    """Names to choose from in a form, newest first: `versions` (those with weights of our own), `datasets`, `expansion_sets`."""
+    """Names to choose from in a form, newest first: `versions` (those with weights of our own), those of them that expand queries,
+    `datasets`, `expansion_sets`."""
     with read_session() as session:
-        versions = session.scalars(select(t.ModelVersion.name).where(t.ModelVersion.kind != "external").order_by(t.ModelVersion.id.desc()))
+        ours = select(t.ModelVersion.name).where(t.ModelVersion.kind != "external").order_by(t.ModelVersion.id.desc())
+        versions, expanding = (list(session.scalars(query)) for query in (ours, ours.where(t.ModelVersion.task == "expansion")))
         datasets, sets = (list(session.scalars(select(table.name).order_by(table.id.desc()))) for table in (t.Dataset, t.ExpansionSet))
-        return {"versions": list(versions), "datasets": datasets, "expansion_sets": sets}
+        return {"versions": versions, "expansion_versions": expanding, "datasets": datasets, "expansion_sets": sets}
 
 
 def list_schedules() -> list[t.Schedule]:
