@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -26,7 +27,7 @@ from core.errors import UserError
 from core.i18n import error_text
 from core.settings import ROOT
 
-SMALL_BASE = {"hidden_size": 32, "num_layers": 2, "vocab_size": 600, "num_documents": 40, "num_chats": 60, "tokens_per_batch": 2048}
+SMALL = {"hidden_size": 32, "num_layers": 2, "vocab_size": 600, "num_documents": 40, "num_chats": 60, "tokens_per_batch": 2048}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,20 @@ def heard(product: Product) -> str:
     return " / ".join(product.said) or "nothing: the answer only took longer"
 
 
+def small_base(**more: Any) -> dict[str, Any]:
+    """A toy base of seconds, under a name of its own."""
+    return {**SMALL, "name": f"base-{time.monotonic_ns()}", **more}
+
+
+def training(product: Product) -> int:
+    """Queue a fine-tuning that writes a checkpoint every two steps; makes its base first."""
+    base = small_base()
+    made = product.ended(product.queue_job("demo_base", base))
+    assert made.status == "succeeded", made.error
+    options = {"engine": "compact", "max_samples": 160, "batch_size": 4, "lora_r": 4, "save_steps": 2}
+    return product.queue_job("sft", {**options, "name": f"sft-{time.monotonic_ns()}", "base_model": base["name"]})
+
+
 def imports(folder: Path, product: Product, *, rows: int = 4000) -> int:
     file = folder / "prompts.jsonl"
     file.write_text("\n".join(json.dumps({"prompt": f"Question {i}: headache since Monday, what helps?"}) for i in range(rows)))
@@ -118,7 +133,7 @@ def web_killed(folder: Path) -> Seen:
 
 def worker_killed(folder: Path) -> Seen:
     with running() as product:
-        job = product.queue_job("demo_base", SMALL_BASE)
+        job = product.queue_job("demo_base", small_base())
         until(lambda: product.family(job, is_supervisor=False), "the job runs")
         product.kill("worker")
         row = product.ended(job)
@@ -133,7 +148,7 @@ def worker_killed(folder: Path) -> Seen:
 
 def supervisor_killed(folder: Path) -> Seen:
     with running() as product:
-        job = product.queue_job("demo_base", SMALL_BASE)
+        job = training(product)
         until(lambda: list((product.home / "runs" / f"{job:06d}" / "checkpoints").glob("step-*")), "a checkpoint")
         for process in product.family(job, is_supervisor=True):
             process.kill()
@@ -151,7 +166,7 @@ def supervisor_killed(folder: Path) -> Seen:
 
 def job_killed(folder: Path) -> Seen:
     with running() as product:
-        job = product.queue_job("demo_base", SMALL_BASE)
+        job = training(product)
         until(lambda: list((product.home / "runs" / f"{job:06d}" / "checkpoints").glob("step-*")), "a checkpoint")
         for process in product.family(job, is_supervisor=False):
             process.kill()
@@ -193,7 +208,7 @@ def everything_killed(folder: Path) -> Seen:
                     return
 
         reader = threading.Thread(target=busy, daemon=True)
-        job = product.queue_job("demo_base", SMALL_BASE)
+        job = training(product)
         reader.start()
         until(
             lambda: len(product.acknowledged) > 8 and list((product.home / "runs").glob("*/checkpoints/*step-*")),
@@ -561,7 +576,7 @@ def index_case(folder: Path, damage: str) -> Seen:
 
 def out_of_memory(folder: Path) -> Seen:
     with running() as product:
-        job = product.queue_job("demo_base", {**SMALL_BASE, "num_documents": 4000, "num_chats": 4000})
+        job = product.queue_job("demo_base", small_base(num_documents=4000, num_chats=4000))
         (child, *_) = until(lambda: product.family(job, is_supervisor=False), "the job runs")
         until(lambda: child.memory_info().vms > 300 * 2**20, "it has begun to load")
         for attempt in range(6):
@@ -592,7 +607,7 @@ def out_of_memory(folder: Path) -> Seen:
 
 def checkpoint_damaged(folder: Path) -> Seen:
     with running() as product:
-        job = product.queue_job("demo_base", SMALL_BASE)
+        job = training(product)
         checkpoints = product.home / "runs" / f"{job:06d}" / "checkpoints"
         until(lambda: len(list(checkpoints.glob("step-*/state.pt"))) > 1, "two checkpoints")
         for process in product.family(job, is_supervisor=False):
