@@ -6,6 +6,7 @@ version is made by hard links to the old ones; only what says which segments cou
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -36,6 +37,8 @@ class Lexical:
         """Raises ValueError when `folder` holds no readable index."""
         self._schema = _schema()
         self._searcher = tantivy.Index(self._schema, str(folder)).searcher()
+        # until segments are merged, tantivy's counts of a token include what was deleted, and so does its BM25
+        self._num_counted = sum(int(s["max_doc"]) for s in json.loads((folder / "meta.json").read_text())["segments"])
 
     def __len__(self) -> int:
         return int(self._searcher.num_docs)
@@ -46,8 +49,8 @@ class Lexical:
 
     def idf(self, view: str, token: str) -> float:
         """The same in the view "pairs" or "singles"."""
-        frequency = min(self._searcher.doc_freq(view, token), len(self))
-        return math.log(1 + (len(self) - frequency + 0.5) / (frequency + 0.5))
+        frequency = min(self._searcher.doc_freq(view, token), self._num_counted)
+        return math.log(1 + (self._num_counted - frequency + 0.5) / (frequency + 0.5))
 
     def similar(self, token: str, distance: int = 1) -> list[tuple[str, int]]:
         """Words of the index that may be `token` with at most `distance` letters wrong, with the number of entries that hold them.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,7 +147,7 @@ def test_every_engine_finds_what_the_own_index_finds_also_after_an_update(folder
     for question in QUESTIONS:  # a third of the index is new, the yardstick of lengths is that of the move: nearly the same passages
         lexical, dense = ask(new_there, question)
         own_lexical, own_dense = ask(newer, question)
-        assert len({row[0] for row in lexical[:10]} & {row[0] for row in own_lexical[:10]}) >= 6
+        assert len({row[0] for row in lexical[:10]} & {row[0] for row in own_lexical[:10]}) >= 8
         assert lexical[0][3] == pytest.approx(own_lexical[0][3], rel=0.1)
         assert same(dense, own_dense)
         assert not {index.chunk(row[0]).file for row in lexical + dense if row[0] < 120} & gone
@@ -226,9 +225,9 @@ def test_a_faulty_engine_costs_one_time_limit_and_a_sentence(home: Home, folder:
         double.close()
     retriever = Retriever(through, Letters())
     own = Retriever(index, Letters()).search("chest pain eye")
-    began = time.monotonic()
+    before = len(double.seen)
     first = retriever.search("chest pain eye")
-    assert time.monotonic() - began < 0.5
+    assert len(double.seen) - before <= 1  # one time limit, not one for each leg
     assert [hit.number for hit in first.hits] == [hit.number for hit in own.hits]
     assert [code for code, _ in first.notes] == ["engines.note_down"]
     asked = len(double.seen)
@@ -239,7 +238,7 @@ def test_a_faulty_engine_costs_one_time_limit_and_a_sentence(home: Home, folder:
     assert through._remote is not None
     through._remote._rests_until = 0.0
     if fault != "dead":
-        time.sleep(0.6 if fault == "slow" else 0)
+        through._remote.engine = OpenSearchEngine(double.url, "reader:secret", timeout_s=10)
         assert retriever.search("chest pain eye").notes == ()
         assert len(double.seen) > asked
 
