@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ def endpoint() -> Iterator[ScriptedEndpoint]:
 
 def leaks(text: str) -> list[str]:
     """Planted identifiers that occur in `text`, as written or as JSON escapes."""
-    plain = text.encode().decode("unicode_escape", "ignore") if "\\u" in text else ""
+    plain = re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), text)
     return [value for value in PLANTED if value in text or value in plain]
 
 
