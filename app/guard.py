@@ -122,24 +122,25 @@ class Guard:
 
     async def _watch_answer(self, scope: Scope, receive: Receive, send: Send, token: str, person: Person) -> None:
         """Answer a request; one that lasts (a stream of events, a long download) is cut off when the sign-in behind it ends."""
-        has_begun = is_done = False
+        said: list[Message] = []  # the newest message of the answer
 
         async def send_and_note(message: Message) -> None:
-            nonlocal has_begun, is_done
-            has_begun = True
-            is_done = message["type"] == "http.response.body" and not message.get("more_body", False)
+            said[:] = [message]
             await send(message)
+
+        def is_done() -> bool:
+            return bool(said) and said[0]["type"] == "http.response.body" and not said[0].get("more_body", False)
 
         task = asyncio.ensure_future(self.app(scope, receive, send_and_note))
         try:
             while not (await asyncio.wait({task}, timeout=RECHECK_S))[0]:
                 current = await self.people.find(token)
-                if (current is None or current.role != person.role) and not is_done:
+                if (current is None or current.role != person.role) and not is_done():
                     task.cancel()
                     await asyncio.wait({task})
-                    if is_done:  # what was cancelled has said its last word itself
+                    if is_done():  # what was cancelled has said its last word itself
                         return
-                    if has_begun:
+                    if said:
                         await send({"type": "http.response.body", "body": b"", "more_body": False})
                     else:
                         error = UserError("signed_out")

@@ -50,12 +50,12 @@ def proposal_notice() -> None:
 
 def _offer(proposal: ProposalShown, reason: str) -> None:
     """One press, or the password and one press where none was typed lately."""
-    label, look = t("release.accept", target=proposal.target), {"type": "primary", "icon": ":material/undo:"}
+    label, icon = t("release.accept", target=proposal.target), ":material/undo:"
     person = current_user()
     if not needs_password(person):
-        st.button(label, key="release_accept", on_click=_accept, args=(proposal, reason), **look)
+        st.button(label, key="release_accept", on_click=_accept, args=(proposal, reason), type="primary", icon=icon)
         return
-    with st.popover(label, **look), guarded():
+    with st.popover(label, type="primary", icon=icon), guarded():
         proof = ask_proof(person, "release_password")
         if st.button(t("release.accept_sign"), key="release_accept", type="primary"):
             _accept(proposal, reason, proof)

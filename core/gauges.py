@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from core import health
 from core.errors import Unavailable
@@ -107,6 +108,6 @@ def _counts(session: Session) -> Iterator[Gauge]:
     yield _plain("consilium_audit_entries_total", "counter", "Entries of the audit chain.", entries)
 
 
-def _grouped(session: Session, column: object, key: object) -> dict[str, int]:
-    query = select(column, func.count(key)).group_by(column)  # type: ignore[call-overload]
+def _grouped(session: Session, column: InstrumentedAttribute[Any], key: InstrumentedAttribute[Any]) -> dict[str, int]:
+    query = select(column, func.count(key)).group_by(column)
     return {str(value): int(number) for value, number in session.execute(query)}

@@ -2,8 +2,8 @@
 
 It reads passages and, as short chats without the instruction, the rows of the train split, so that it has seen what lines look like and
 where an answer ends: the control tokens' embeddings are learned here or never, because SFT trains adapters only (without them one answer in
-seven never ended). SFT then teaches it to answer the chat that Ask sends. It is a toy and says so (`is_toy`), and has Qwen3's architecture, tokenizer split and chat
-template, so everything that runs on it runs on a real Qwen unchanged.
+seven never ended). SFT then teaches it to answer the chat that Ask sends. It is a toy and says so (`is_toy`), and has Qwen3's architecture,
+tokenizer split and chat template, so everything that runs on it runs on a real Qwen unchanged.
 
     python -m training.expansion_base --run-dir DIR      (job kind expansion_base)
 """

@@ -1,4 +1,4 @@
-"""A small OpenID Connect provider over real HTTP, with a signing key of its own. What it puts into the ID token can be spoiled by a test."""
+"""A small OpenID Connect provider over real HTTP, with a signing key of its own. A test can spoil what it puts into the ID token."""
 
 from __future__ import annotations
 
