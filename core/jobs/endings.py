@@ -20,6 +20,9 @@ from db import tables as t
 CANCELLED, LOST = "cancelled", "lost"
 EXIT_STOPPED, EXIT_USER_ERROR = 3, 4
 LOG_LINES = 30
+KILL = 9
+#: starts beyond its attempts that a job gets when somebody else killed it: the system for want of memory, or a person by mistake
+KILLS_FORGIVEN = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ def decide(job: t.Job, ended: Exit, run_dir: Path, *, max_restarts: int) -> Endi
         if told.get("code"):
             return Ending(JobStatus.FAILED, code, {"code": str(told["code"]), "params": told.get("params") or {}})
     error = _error(_cause(ended, run_dir), run_dir, exit=code, attempts=job.attempt)
+    if ended.signal == KILL and job.restarts < KILLS_FORGIVEN and not job.cancel_mode:
+        return Ending(None, code, error, {"max_attempts": job.max_attempts + 1, "restarts": job.restarts + 1}, wait_s=5.0)
     if job.cancel_mode or job.attempt >= job.max_attempts or ended.code == EXIT_USER_ERROR:
         return Ending(JobStatus.FAILED, code, error, result)
     return Ending(None, code, error, wait_s=5.0 * 2 ** (job.attempt - 1))

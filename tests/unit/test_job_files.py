@@ -89,7 +89,8 @@ def test_every_ending_has_its_word(tmp_path: Path) -> None:
         (row(), Exit(4), JobStatus.FAILED, "disk_full"),
         (row(), Exit(1), None, "jobs.crashed"),
         (row(attempt=2), Exit(1), JobStatus.FAILED, "jobs.crashed"),
-        (row(attempt=2), Exit(None, 9), JobStatus.FAILED, "jobs.killed"),
+        (row(attempt=2), Exit(None, 9), None, "jobs.killed"),  # somebody else's doing is forgiven once
+        (row(attempt=3, max_attempts=3, restarts=1), Exit(None, 9), JobStatus.FAILED, "jobs.killed"),
         (row(cancel_mode="stop_and_save"), Exit(1), JobStatus.FAILED, "jobs.crashed"),  # a person wanted it to end
         (row(), Exit(None, 15, was_terminated=True), None, "jobs.interrupted"),
         (row(restarts=5), Exit(None, 15, was_terminated=True), JobStatus.LOST, "jobs.lost"),
