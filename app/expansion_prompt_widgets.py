@@ -15,7 +15,6 @@ from app.session import current_user, require
 from app.widgets import guarded, link_to, link_to_job
 from core.expansion import prompts
 from core.expansion.prompts import PromptShown
-from core.expansion.runs import versions
 
 
 def show_prompts() -> None:
@@ -69,8 +68,8 @@ def show_scores(scores: dict[str, Any]) -> None:
 
 
 def show_choice(one: PromptShown, in_use: list[str]) -> None:
-    """Put it in force, with a reason; the shipped one goes to a model that is to be named."""
-    names = list(dict.fromkeys([*in_use, *(name for name, _ in versions())])) if not one.id else []
+    """Put it in force, with a reason; the shipped one goes back to a model that has another now."""
+    names = list(dict.fromkeys(in_use)) if not one.id else []
     if not one.id and not names:
         return
     word = t("expansion_training.prompt_use" if one.id else "expansion_training.prompt_back")

@@ -208,7 +208,7 @@ def show_differences(found: Compared) -> None:
         rows = [difference_row(d, f"{t(f'expansion_training.by_{d.by}')}: {slice_name(d.by, d.value)}") for d in found.slices]
         table(("slice", *columns[1:]), rows)
     if found.too_few:
-        few = ", ".join(f"{slice_name(by, value)} ({n})" for by, value, n in found.too_few)
+        few = ", ".join(f"{t(f'expansion_training.by_{by}')}: {slice_name(by, value)} ({n})" for by, value, n in found.too_few)
         st.caption(t("expansion_training.too_few", few=few))
 
 
