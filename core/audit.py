@@ -102,7 +102,7 @@ def record(
         previous_hash=last[1] if last else GENESIS,
         entry_hash="",
         actor_id=actor_id,
-        detail=json.loads(json.dumps(detail or {}, ensure_ascii=False)),
+        detail=json.loads(json.dumps(detail or {}, ensure_ascii=False), parse_constant=str),  # JSON has no NaN
         reason=reason,
         created_at=utc_now(),
         before_hash=state_hash(before) if before is not None else row_before,

@@ -14,7 +14,7 @@ from sqlalchemy import JSON, Connection, Table, Text, cast, column, func, insert
 from sqlalchemy.exc import DBAPIError
 
 from core.errors import UserError
-from db import tables
+from db import postgres, tables
 from db.base import Base
 
 assert tables  # mapping the tables fills Base.metadata
@@ -79,13 +79,14 @@ def _copy_postgres(source: Connection, target: Connection, one: Table) -> int:
     import psycopg  # only where PostgreSQL is used
 
     names = ", ".join(f'"{c.name}"' for c in one.columns)
+    texts = {n for n, c in enumerate(one.columns) if isinstance(c.type, JSON)}
     driver: Any = target.connection.driver_connection
     done, last = 0, None
     try:
         with driver.cursor().copy(f'COPY "{one.name}" ({names}) FROM STDIN') as copy:
             for row in _rows(source, one):
                 last = row[0]
-                copy.write_row(row)
+                copy.write_row([postgres.plain_json(v) if n in texts and v is not None else v for n, v in enumerate(row)])
                 done += 1
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         raise UserError("postgres.row_refused", table=one.name, row=last, reason=str(error).splitlines()[0]) from error

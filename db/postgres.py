@@ -8,6 +8,8 @@ not write the record. Readers work on one snapshot each (REPEATABLE READ) and ca
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
@@ -29,10 +31,27 @@ SESSION = (
 )
 
 
+#: a string, or what Python writes for numbers that JSON does not have
+_NOT_FINITE = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN')
+_INSTEAD = {"Infinity": "1e999", "-Infinity": "-1e999", "NaN": "null"}
+
+
+def plain_json(written: str) -> str:
+    """JSON text as PostgreSQL takes it: an infinite number as one too large for a float, which reads as infinite again; NaN as null."""
+    if "Infinity" not in written and "NaN" not in written:
+        return written
+    return _NOT_FINITE.sub(lambda found: _INSTEAD.get(found[0], found[0]), written)
+
+
+def dumps(value: Any) -> str:
+    """What SQLAlchemy stores in a JSON column."""
+    return plain_json(json.dumps(value))
+
+
 def engines(url: str, lock_timeout_ms: int) -> tuple[Engine, Engine, Engine]:
     """(writer, parallel writer, reader). The parallel writer shares the writer's connections."""
-    writer = create_engine(url, **POOL)
-    reader = create_engine(url, **POOL, isolation_level="REPEATABLE READ")
+    writer = create_engine(url, **POOL, json_serializer=dumps)
+    reader = create_engine(url, **POOL, json_serializer=dumps, isolation_level="REPEATABLE READ")
     _on_connect(writer, (f"SET lock_timeout = {lock_timeout_ms}",))
     _on_connect(reader, ("SET default_transaction_read_only = on",))
     parallel = writer.execution_options(is_parallel=True)

@@ -89,6 +89,17 @@ def test_what_postgres_cannot_store_is_a_sentence(home: Home) -> None:
             session.add(t.Dataset(name=name, kind="prompts"))
 
 
+def test_numbers_that_json_does_not_have_come_back(home: Home) -> None:
+    report = {"kl": float("inf"), "low": -float("inf"), "said": 'Infinity or "NaN"', "n": [1.5, None]}
+    with write_session() as session:
+        row = t.Dataset(name="odd", kind="prompts", report=report)
+        session.add(row)
+        audit.record(session, "import", "dataset", 1, actor_id=None, detail=report)
+    with read_session() as session:
+        assert session.scalar(select(t.Dataset.report)) == report
+        assert audit.examine(session).broken is None
+
+
 @postgres_only
 def test_a_server_that_does_not_answer_is_a_sentence(home: Home) -> None:
     open_home(load_settings({"CONSILIUM_HOME": str(home.root), "CONSILIUM_DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none"}))
