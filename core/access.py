@@ -1,7 +1,7 @@
 """Who may do what: every address of the web process and every screen, with the roles it is for. What stands nowhere here is closed.
 
 The guard asks `door` at each request, before any framework sees it; the shell registers pages from `SCREENS`. A program's token
-opens a door only when its owner's role does and its scopes name the door's area. `tests/trust/test_role_matrix.py` takes the
+opens a door only when its owner's role does and its scopes name the door's area. `tests/api/test_role_matrix.py` takes the
 addresses from the running application and the use cases from the source and fails on one that is in no table.
 
 Use cases check the role themselves, against the account as stored now (`core.models.require_role`): this table is the outer door.

@@ -28,7 +28,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 PASSWORD = "a calm morning round"  # noqa: S105 - of accounts that exist only in the copy
-PAGES = re.findall(r'^    Screen\("\w+", "(\w+)"', (ROOT / "app" / "streamlit_app.py").read_text(encoding="utf-8"), re.MULTILINE)
+PAGES = re.findall(r'^    Screen\("\w+", "(\w+)"', (ROOT / "core" / "access.py").read_text(encoding="utf-8"), re.MULTILINE)
 WIDE, NARROW = (1440, 900), (390, 844)
 #: what the demo's tiny model writes now and then, and no reader of a picture needs: half characters, the other language
 BROKEN = {"en": re.compile("[\ufffd\u3400-\u9fff]"), "zh": re.compile("[\ufffda-zA-Z]")}

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from core import audit
 from core.desk import draw, plan, queue
-from core.errors import Conflicting, UserError
+from core.errors import Conflicting, Forbidden, UserError
 from core.home import Home
 from core.jobs.configs_review import DrawConfig
 from db import tables as t
@@ -177,8 +177,10 @@ def test_assigning_is_for_administrators_and_free_seats(bank: list[int]) -> None
     draw.make_draw(DrawConfig(name="w1", assign="named"))
     case = items("w1")[0].conflict_id
     (admin,) = people(1, role="admin")
-    with pytest.raises(UserError, match="no_such_seat"):
+    with pytest.raises(Forbidden):
         plan.assign(bank[0], case, 1, user_id=bank[1])
+    with pytest.raises(UserError, match="no_such_seat"):
+        plan.assign(admin, case, 99, user_id=bank[1])
     plan.assign(admin, case, 1, speciality="cardiology")
     with read_session() as session:
         seat = session.scalars(select(t.Assignment).where(t.Assignment.conflict_id == case, t.Assignment.seat == 1)).one()

@@ -91,7 +91,7 @@ def test_accepting_rolls_back_in_the_persons_name(switch: Switch) -> None:
     proposal = look(switch, pairs(12)) or 0
     with pytest.raises(Forbidden):
         watch.accept(person("engineer"), proposal, reason="worse at night")
-    watch.accept(person(), proposal, reason="worse at night")
+    watch.accept(person(), proposal, reason="worse at night", proof=factories.proof(person()))
     assert serving() == "v2"
     assert watch.open_proposal() is None
     with read_session() as session:
@@ -101,7 +101,7 @@ def test_accepting_rolls_back_in_the_persons_name(switch: Switch) -> None:
         assert actions == ["propose_roll_back", "roll_back", "accepted_roll_back_proposal"]
         assert watch.current_switch(session) is None, "going back is not watched against what was left"
     with pytest.raises(Conflicting):
-        watch.accept(person(), proposal, reason="once more please")
+        watch.accept(person(), proposal, reason="once more please", proof=factories.proof(person()))
 
 
 def test_keeping_the_version_needs_a_reason_and_as_much_evidence_again(switch: Switch) -> None:

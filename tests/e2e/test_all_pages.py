@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from core.settings import ROOT
+from core.access import SCREENS
 
 pytestmark = pytest.mark.browser
 
-#: read from the entry script, which cannot be imported: a screen that is added is looked at without anybody's thinking of it
-PATHS = tuple(re.findall(r'^    Screen\("\w+", "(\w+)"', (ROOT / "app" / "streamlit_app.py").read_text(encoding="utf-8"), re.MULTILINE))
+#: a screen that is added is looked at without anybody's thinking of it
+PATHS = tuple(screen.url for screen in SCREENS)
 
 
 @pytest.mark.parametrize(("language", "scheme", "width"), [("en", "light", 1440), ("zh", "dark", 390)])

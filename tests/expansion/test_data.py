@@ -206,7 +206,8 @@ def test_the_job_makes_a_set_that_training_reads(home: Home, folder: Path, tmp_p
 
 def test_edits_keep_who_and_why_and_join_the_audit_chain(home: Home) -> None:
     who = accounts.create_user("lin", "Dr Lin", "clinician", by=None)
-    made = sets.store("s", [row("gout treatment"), row("asthma inhaler")], source="file", by=who)
+    engineer = accounts.create_user("wu", "Wu", "engineer", by=None)
+    made = sets.store("s", [row("gout treatment"), row("asthma inhaler")], source="file", by=engineer)
     one = sets.page(made)[0][0]
     with pytest.raises(UserError, match="reason_needed"):
         sets.reject(one.id, "  ", by=who, seen_edits=0)
