@@ -82,6 +82,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> I
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONSILIUM_HOME", str(root / "home"))
         patch.setenv("CONSILIUM_NUM_THREADS", "1")
+        patch.setenv("CONSILIUM_SIGNING_PASSWORD_MINUTES", "60")
         home = open_home(load_settings())
         data, corpus = str(root / "m" / "rows.jsonl"), str(root / "m" / "corpus")
         run(home, "expansion_base", name="base", data=data, corpora=corpus, num_passages=50, num_epochs=12, vocab_size=420,
